@@ -1,0 +1,127 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet
+short_description: A fleet of mail servers from one checked file
+version_added: 0.1.0
+author: mailops.mta contributors (@mailops)
+description:
+  - Reads a fleet file, refuses a wrong one with every finding at once, and makes the hosts, groups and variables of the fleet.
+  - Each host gets its own derived slice and nothing more. The host C(fleet) (group C(control), connection C(local)) carries
+    what concerns the whole fleet, such as record sets and keys.
+  - Groups are C(mta), C(engine_<engine>) and C(stream_<name>).
+  - A fleet may be split. Every C(fleet.d/*.yml) beside the file belongs to it, with one stream or customer in each, for example.
+    Hosts, zones, streams and receivers are united; everything else stands in one of the files.
+  - Ansible only warns when an inventory cannot be read. Set C(any_unparsed_is_failed=true) in C(ansible.cfg), as this collection does.
+options:
+  plugin:
+    description: Must be V(mailops.mta.fleet).
+    type: str
+    required: true
+    choices: [mailops.mta.fleet]
+notes:
+  - The keys of the fleet file are explained in C(docs/fleet.md) of the collection.
+"""
+
+EXAMPLES = r"""
+# fleet.yml: one host, one stream
+plugin: mailops.mta.fleet
+domain: example.com
+bounce_host: bounces.example.com
+hosts:
+  mta1: {ansible_host: 10.0.0.11}
+zones:
+  example.com: {provider: powerdns, credentials: pdns}
+streams:
+  transactional:
+    domain: tx.example.com
+    port: 2525
+    inject_from: [10.0.0.0/8]
+    addresses:
+      - {ip: 203.0.113.10, host: mta1}
+
+# Look at it:
+# ansible-inventory -i fleet.yml --graph
+"""
+
+import os
+import sys
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import derive
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors, report
+from ansible_collections.mailops.mta.plugins.module_utils.shell import fleet_file
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core 2.18 and older trust every string
+
+    def trust_as_template(text):
+        return text
+
+
+class InventoryModule(BaseInventoryPlugin):
+    NAME = "mailops.mta.fleet"
+
+    def verify_file(self, path):
+        return super().verify_file(path) and fleet_file.is_fleet_file(path)
+
+    def parse(self, inventory, loader, path, cache=True):
+        super().parse(inventory, loader, path, cache)
+        fleet, findings = fleet_file.load(
+            [(os.path.relpath(place, os.path.dirname(os.path.abspath(path))), _text(place)) for place in fleet_file.fragments(path)]
+        )
+        if fleet is None:
+            raise AnsibleParserError(
+                f"The fleet in {path} is refused, {len(errors(findings))} error(s); no host was touched.\n{report(findings)}\n"
+                "Correct the file, then look at it with: ansible-inventory -i <file> --graph"
+            )
+        for finding in findings:
+            self.display.warning(str(finding))
+        self._fill(fleet)
+
+    def _fill(self, fleet):
+        self.inventory.add_group("mta")
+        self.inventory.add_group("control")
+        self.inventory.add_host("fleet", group="control")
+        self._variables(
+            "fleet",
+            {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
+                **derive.fleet_variables(fleet),
+            },
+        )
+        for name, host in fleet.hosts.items():
+            self.inventory.add_host(name, group="mta")
+            engine = self.inventory.add_group(f"engine_{host.engine}")
+            self.inventory.add_host(name, group=engine)
+            self._variables(name, derive.host_variables(fleet, name))
+            self._variables(name, {key: _trusted(value) for key, value in host.variables.items()})
+        for stream in fleet.streams.values():
+            group = self.inventory.add_group(f"stream_{stream.name}")
+            for address in stream.addresses:
+                self.inventory.add_host(address.host, group=group)
+
+    def _variables(self, host, variables):
+        for key, value in variables.items():
+            self.inventory.set_variable(host, key, value)
+
+
+def _trusted(value):
+    """Connection variables may hold templates, as in any inventory."""
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def _text(path):
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnsibleParserError(f"{path} cannot be read: {error}") from error

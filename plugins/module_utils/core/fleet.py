@@ -1,0 +1,736 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fleet file: merge its fragments, parse it into the model, check it across. All findings, never the first only."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import fields, replace
+from typing import Any, Iterable, Mapping, Optional, Sequence
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
+    ED25519,
+    POSTFIX,
+    POWERMTA,
+    RSA,
+    Address,
+    Dkim,
+    Dmarc,
+    Fleet,
+    Front,
+    Host,
+    Limits,
+    MtaSts,
+    ReceiverGroup,
+    ReturnPath,
+    Spf,
+    Stream,
+    Verify,
+    Zone,
+)
+from ansible_collections.mailops.mta.plugins.module_utils.core.reader import Reader, nearest, shown
+
+SECTIONS = ("hosts", "zones", "streams", "receivers")
+SINGLE = (
+    "plugin",
+    "name",
+    "domain",
+    "bounce_host",
+    "key_host",
+    "front",
+    "verify",
+    "ttl_seconds",
+    "dkim",
+    "dmarc",
+    "mta_sts",
+    "tls_rpt",
+)
+STREAM_KEYS = (
+    "domain",
+    "extra_domains",
+    "port",
+    "inject_from",
+    "inject_users",
+    "addresses",
+    "separate_from",
+    "dkim",
+    "dmarc",
+    "mta_sts",
+    "tls_rpt",
+    "spf",
+    "return_path",
+    "receivers",
+    "ttl_seconds",
+)
+HOST_KEYS = ("engine", "listen", "families", "interface")
+LIMIT_KEYS = tuple(field.name for field in fields(Limits))
+PROVIDERS = ("powerdns", "rfc2136", "memory")
+ENGINE_ALGORITHMS = {POSTFIX: (RSA, ED25519), POWERMTA: (RSA,)}
+MAX_SPF_LOOKUPS = 10  # RFC 7208 4.6.4
+RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta")
+
+_STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
+_SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,50}(?<!-)(\.(?!-)[a-z0-9-]{1,50}(?<!-))*\Z")
+_HEADER = re.compile(r"[A-Za-z0-9-]{2,60}\Z")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
+
+_STREAM_HINTS = {
+    "warmup_from": "warm-up is not part of this release",
+    "ip": "addresses stand in a list",
+}
+_DMARC_HINTS = {
+    "pct": "RFC 9989 dropped pct; receivers ignore it",
+    "rf": "RFC 9989 dropped rf",
+    "ri": "RFC 9989 dropped ri",
+}
+
+
+def merge(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, Any], list[Finding]]:
+    """One document from the fragments of a fleet, ``[(file name, content), ...]``.
+
+    The mappings ``hosts``, ``zones``, ``streams`` and ``receivers`` are united; everything else stands in one file.
+    """
+    merged: dict[str, Any] = {}
+    findings: list[Finding] = []
+    origin: dict[tuple[str, str], str] = {}
+    for source, document in documents:
+        if not isinstance(document, Mapping):
+            findings.append(Finding(source, shown(document), "a mapping is expected", "Write 'key: value' lines"))
+            continue
+        for key, value in document.items():
+            inner = isinstance(value, Mapping) and key in SECTIONS
+            target = merged.setdefault(key, {}) if inner else merged
+            if not isinstance(target, dict):
+                continue
+            for name, item in value.items() if inner else [(key, value)]:
+                place = (str(key), str(name) if inner else "")
+                if place in origin and not (key == "plugin" and merged[key] == value):
+                    findings.append(
+                        Finding(
+                            f"{key}.{name}" if inner else str(key),
+                            f"it stands in {origin[place]} and in {source}",
+                            "each thing is said in one place",
+                            "Remove one of the two",
+                        )
+                    )
+                    continue
+                origin[place] = source
+                target[name] = item
+    return merged, findings
+
+
+def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
+    """The fleet that a (merged) document describes, or None, and every finding."""
+    findings: list[Finding] = []
+    root = Reader(document, "", findings)
+    root.known((*SINGLE, *SECTIONS))
+    root.require("domain", "the organisational domain")
+    domain = root.domain("domain") or "invalid.invalid"
+    for section, what in (("hosts", "a mail server"), ("zones", "a DNS zone"), ("streams", "a stream of mail")):
+        if not root.mapping(section).data:
+            root.refuse(section, "nothing", f"a fleet has at least {what}", f"Write {section}")
+
+    hosts = {name: _host(name, reader) for name, reader in root.entries("hosts")}
+    zones = _zones(root)
+    groups = _receivers(root)
+    streams = {
+        name: stream
+        for name, stream in ((name, _stream(name, reader, root, domain, groups)) for name, reader in root.entries("streams"))
+        if stream
+    }
+    fleet = Fleet(
+        name=root.text("name", domain),
+        domain=domain,
+        hosts=hosts,
+        zones=zones,
+        streams=streams,
+        receivers=groups,
+        key_host=_key_host(root, hosts),
+        front=_front(root, hosts, streams),
+        verify=_verify(root),
+    )
+    findings.extend(check(fleet))
+    findings = list(dict.fromkeys(findings))  # what the fleet sets for all streams is read once for each
+    return (None if errors(findings) else fleet), findings
+
+
+# ---- parse: one function for each part of the file
+
+
+def _host(name: str, reader: Reader) -> Host:
+    if not _HOST_NAME.match(name) or name in RESERVED_NAMES:
+        reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
+    engine = reader.choice("engine", (POSTFIX, POWERMTA), POSTFIX)
+    if engine == POWERMTA:
+        reader.refuse(
+            "engine", shown(engine), "this release has no role for PowerMTA yet", f"Write engine: {POSTFIX}"
+        )
+    listen = reader.ips("listen")
+    if not listen and reader.has("ansible_host"):
+        try:
+            listen = (names.address(reader.data["ansible_host"]),)
+        except ValueError:
+            listen = ()
+    if not listen:
+        reader.refuse(
+            "listen",
+            "missing",
+            "nothing says on which address applications reach this host",
+            "Write listen: [the address of its inner interface]",
+        )
+    for key in reader.data:
+        if key not in HOST_KEYS and not str(key).startswith("ansible_"):
+            reader.refuse(
+                str(key),
+                "unknown key",
+                f"nothing reads it{nearest(str(key), HOST_KEYS)}",
+                f"Use one of {', '.join(HOST_KEYS)}, or a connection variable that begins with ansible_",
+            )
+    return Host(
+        name=name,
+        engine=engine,
+        listen=listen,
+        families=reader.choices("families", ("ipv4", "ipv6"), ("ipv4", "ipv6")),
+        interface=reader.text("interface"),
+        variables={key: value for key, value in reader.data.items() if str(key).startswith("ansible_")},
+    )
+
+
+def _zones(root: Reader) -> dict[str, Zone]:
+    zones: dict[str, Zone] = {}
+    for written, reader in root.entries("zones"):
+        try:
+            name = names.to_ascii(written)
+            problem = names.owner_problem(name)
+        except ValueError as error:
+            name, problem = written, str(error)
+        if problem:
+            reader.refuse(None, shown(written), f"it is no zone name: {problem}", "Write a legal domain name")
+            continue
+        if name in zones:
+            reader.refuse(None, shown(written), "the zone stands there twice", "Remove one")
+        reader.known(("provider", "credentials", "options"))
+        reader.require("provider", "the DNS service")
+        zones[name] = Zone(
+            name=name,
+            provider=reader.choice("provider", PROVIDERS, PROVIDERS[0]),
+            credentials=reader.text("credentials"),
+            options=dict(reader.mapping("options").data),
+        )
+    return zones
+
+
+def _limits(reader: Reader, default: Limits) -> Limits:
+    return Limits(
+        concurrency=reader.integer("concurrency", 1, 1000, default.concurrency),
+        messages_per_connection=reader.integer("messages_per_connection", 1, 10000, default.messages_per_connection),
+        rate_delay_seconds=reader.integer("rate_delay_seconds", 0, 3600, default.rate_delay_seconds),
+        tls=reader.choice("tls", ("may", "encrypt"), default.tls),
+    )
+
+
+def _receivers(root: Reader) -> dict[str, ReceiverGroup]:
+    groups = {group.name: group for group in receivers.DEFAULTS}
+    fallback = groups.pop(receivers.DEFAULT)
+    owner = {domain: name for name, group in groups.items() for domain in group.domains}
+    for name, reader in root.entries("receivers"):
+        reader.known((*LIMIT_KEYS, "domains"))
+        if not _STREAM_NAME.match(name):
+            reader.refuse(None, shown(name), "it is no name of a receiver group", "Write small letters and digits")
+        known = fallback if name == receivers.DEFAULT else groups.get(name)
+        domains = reader.domains("domains")
+        if known is None:
+            reader.require("domains", "the recipient domains of a new receiver group")
+        if name == receivers.DEFAULT and domains:
+            reader.refuse("domains", shown(domains), "the default group has every other domain", "Remove it")
+        for domain in domains:
+            if owner.setdefault(domain, name) != name:
+                reader.refuse("domains", shown(domain), f"it belongs to {owner[domain]} already", "Remove it here")
+        base = known or fallback
+        group = replace(
+            base,
+            name=name,
+            domains=domains or (known.domains if known else ()),
+            limits=_limits(reader, base.limits),
+            source="the fleet file",
+        )
+        if name == receivers.DEFAULT:
+            fallback = group
+        else:
+            groups[name] = group
+    groups[receivers.DEFAULT] = fallback
+    return groups
+
+
+def _dkim(root: Reader, stream: Reader) -> Dkim:
+    value = Dkim(algorithms=(RSA, ED25519), rsa_bits=2048, selector="s1")
+    for reader in (root.mapping("dkim"), stream.mapping("dkim")):
+        reader.known(("algorithms", "rsa_bits", "selector"))
+        selector = reader.text("selector", value.selector)
+        if not _SELECTOR.match(selector):
+            reader.refuse(
+                "selector", shown(selector), "it cannot stand in a DNS name", "Write small letters, digits, hyphens"
+            )
+        value = Dkim(
+            algorithms=reader.choices("algorithms", (RSA, ED25519), value.algorithms),
+            rsa_bits=reader.integer("rsa_bits", 2048, 4096, value.rsa_bits),
+            selector=selector,
+        )
+        if value.rsa_bits % 1024:
+            reader.refuse("rsa_bits", shown(value.rsa_bits), "it is no usual key size", "Write 2048, 3072 or 4096")
+    return value
+
+
+def _dmarc(root: Reader, stream: Reader, domain: str) -> Dmarc:
+    value = Dmarc("none", None, (f"dmarc@{domain}",), "r", "r", ())
+    policies = ("none", "quarantine", "reject")
+    for reader in (root.mapping("dmarc"), stream.mapping("dmarc")):
+        reader.known(
+            ("policy", "subdomain_policy", "rua", "alignment_dkim", "alignment_spf", "rua_authorised"), _DMARC_HINTS
+        )
+        value = Dmarc(
+            policy=reader.choice("policy", policies, value.policy),
+            subdomain_policy=reader.choice("subdomain_policy", policies, value.subdomain_policy),
+            rua=reader.mailboxes("rua") or value.rua,
+            alignment_dkim=reader.choice("alignment_dkim", ("r", "s"), value.alignment_dkim),
+            alignment_spf=reader.choice("alignment_spf", ("r", "s"), value.alignment_spf),
+            rua_authorised=reader.domains("rua_authorised") or value.rua_authorised,
+        )
+    return value
+
+
+def _mta_sts(root: Reader, stream: Reader) -> MtaSts:
+    value = MtaSts(mode="none", max_age_seconds=604800)
+    for reader in (root.mapping("mta_sts"), stream.mapping("mta_sts")):
+        reader.known(("mode", "max_age_seconds"))
+        value = MtaSts(
+            mode=reader.choice("mode", ("none", "testing", "enforce"), value.mode),
+            max_age_seconds=reader.integer("max_age_seconds", 86400, 31557600, value.max_age_seconds),
+        )
+    return value
+
+
+def _spf(stream: Reader) -> Spf:
+    reader = stream.mapping("spf")
+    reader.known(("include", "all"))
+    return Spf(
+        include=reader.domains("include"),
+        all=reader.choice("all", ("-all", "~all"), "-all"),
+    )
+
+
+def _return_path(root: Reader, stream: Reader, domain: str) -> ReturnPath:
+    reader = stream.mapping("return_path")
+    reader.known(("domain", "mx"))
+    mx = reader.domains("mx")
+    if not mx:
+        bounce_host = root.domain("bounce_host")
+        if bounce_host is None and not root.has("bounce_host"):
+            reader.refuse(
+                "mx",
+                "missing",
+                "bounces of this stream would have nowhere to go",
+                "Write the fleet's bounce_host, or return_path.mx here",
+            )
+        mx = (bounce_host,) if bounce_host else ()
+    return ReturnPath(domain=reader.domain("domain", domain) or domain, mx=mx)
+
+
+def _addresses(stream: str, domain: str, reader: Reader) -> tuple[Address, ...]:
+    addresses = []
+    if not reader.require("addresses", "at least one source address"):
+        return ()
+    for number, item in enumerate(reader.items("addresses")):
+        place = f"addresses[{number}]"
+        if not isinstance(item, Mapping):
+            reader.refuse(place, shown(item), "a mapping is expected", "Write {ip: ..., host: ...}")
+            continue
+        entry = Reader(item, reader.at(place), reader.findings)
+        entry.known(("ip", "ip6", "host", "ehlo", "share"), _STREAM_HINTS)
+        if not entry.has("ip") and not entry.has("ip6"):
+            entry.require("ip", "an IP address")
+        entry.require("host", "the host that has this address")
+        first, second = entry.ip("ip"), entry.ip("ip6")
+        if second and not names.is_ipv6(second):
+            entry.refuse("ip6", shown(second), "it is no IPv6 address", "Write an IPv6 address, or leave ip6 out")
+            second = None
+        if first and names.is_ipv6(first):
+            if second:
+                entry.refuse("ip", shown(first), "both addresses are IPv6", "Write an entry for each")
+            first, second = None, first
+        if not first and not second:
+            continue
+        addresses.append(
+            Address(
+                stream=stream,
+                host=entry.text("host", ""),
+                ehlo=entry.domain("ehlo") or _ehlo_name(first or second or "", domain),
+                ipv4=first,
+                ipv6=second,
+                share=entry.integer("share", 0, 100, 1),
+            )
+        )
+    return tuple(addresses)
+
+
+def _ehlo_name(ip: str, domain: str) -> str:
+    """``mta10.tx.example.com`` for 203.0.113.10: it says nothing of its neighbours and stays when they change.
+
+    Receivers distrust names that spell the whole address (generic PTR), so only the last part of it is used.
+    """
+    parsed = ipaddress.ip_address(ip)
+    last = int(parsed) & (0xFF if parsed.version == 4 else 0xFFFF)
+    return f"mta{last}.{domain}" if parsed.version == 4 else f"mta{last:x}-6.{domain}"
+
+
+def _stream(
+    name: str, reader: Reader, root: Reader, fleet_domain: str, groups: Mapping[str, ReceiverGroup]
+) -> Optional[Stream]:
+    reader.known(STREAM_KEYS, _STREAM_HINTS)
+    if not _STREAM_NAME.match(name) or name in RESERVED_NAMES:
+        reader.refuse(
+            None, shown(name), "it is no name of a stream", "Write small letters, digits and underscores, not a group's name"
+        )
+    reader.require("domain", "the domain that the stream sends from")
+    reader.require("port", "the port on which applications hand in this stream's mail")
+    domain = reader.domain("domain")
+    if domain is None:
+        return None
+    if not reader.has("inject_from") and not reader.has("inject_users"):
+        reader.refuse(
+            "inject_from", "missing", "nobody could hand in mail", "Write inject_from (networks) or inject_users (logins)"
+        )
+    limits = {group.name: group.limits for group in groups.values()}
+    overrides = reader.mapping("receivers")
+    overrides.known(tuple(groups))
+    for group, override in reader.entries("receivers"):
+        if group in limits:
+            override.known(LIMIT_KEYS)
+            limits[group] = _limits(override, limits[group])
+    return Stream(
+        name=name,
+        domain=domain,
+        extra_domains=reader.domains("extra_domains"),
+        port=reader.integer("port", 1, 65535, 0),
+        inject_from=reader.networks("inject_from"),
+        inject_users=reader.words("inject_users", _LOGIN, "login"),
+        addresses=_addresses(name, domain, reader),
+        dkim=_dkim(root, reader),
+        dmarc=_dmarc(root, reader, fleet_domain),
+        mta_sts=_mta_sts(root, reader),
+        tls_rpt=reader.mailboxes("tls_rpt") or root.mailboxes("tls_rpt") or (f"tls@{fleet_domain}",),
+        spf=_spf(reader),
+        return_path=_return_path(root, reader, domain),
+        limits=limits,
+        ttl_seconds=reader.integer("ttl_seconds", 30, 86400, root.integer("ttl_seconds", 30, 86400, 3600)),
+        separate_from=_separate_from(name, reader, root),
+    )
+
+
+def _separate_from(name: str, reader: Reader, root: Reader) -> tuple[str, ...]:
+    others = [other for other in root.mapping("streams").data if other != name]
+    if reader.data.get("separate_from") == "all":
+        return tuple(others)
+    return reader.choices("separate_from", others, ())
+
+
+def _key_host(root: Reader, hosts: Mapping[str, Host]) -> str:
+    written: str = root.text("key_host", "")
+    if not written and len(hosts) == 1:
+        return next(iter(hosts))
+    if not written:
+        root.refuse(
+            "key_host",
+            "missing",
+            "the DKIM keys live on one host, and a changed guess would lose them",
+            f"Write the name of one of your hosts{nearest('mta1', hosts)}",
+        )
+    elif written not in hosts:
+        root.refuse("key_host", shown(written), f"no such host{nearest(written, hosts)}", "Write one of hosts")
+    return written
+
+
+def _front(root: Reader, hosts: Mapping[str, Host], streams: Mapping[str, Stream]) -> Optional[Front]:
+    if not root.has("front"):
+        return None
+    reader = root.mapping("front")
+    reader.known(("port", "header", "default", "inject_from", "hosts"))
+    reader.require("port", "the port of the front listener")
+    reader.require("default", "a stream for messages that choose none")
+    header = reader.text("header", "X-Binding")
+    if not _HEADER.match(header):
+        reader.refuse("header", shown(header), "it is no header name", "Write letters, digits and hyphens")
+    default = reader.text("default", "")
+    if default and default not in streams:
+        reader.refuse("default", shown(default), f"no such stream{nearest(default, streams)}", "Write one of streams")
+    return Front(
+        port=reader.integer("port", 1, 65535, 0),
+        header=header,
+        default=default,
+        inject_from=reader.networks("inject_from"),
+        hosts=reader.choices("hosts", tuple(hosts), tuple(hosts)),
+    )
+
+
+def _verify(root: Reader) -> Optional[Verify]:
+    if not root.has("verify"):
+        return None
+    reader = root.mapping("verify")
+    reader.known(("sink_domain", "sink_host"))
+    reader.require("sink_domain", "the mail domain of the sink")
+    reader.require("sink_host", "the inventory host that runs the sink")
+    return Verify(sink_domain=reader.domain("sink_domain") or "", sink_host=reader.text("sink_host", ""))
+
+
+# ---- check: what one part says against another
+
+
+def check(fleet: Fleet) -> list[Finding]:
+    """The cross-checks over a whole fleet."""
+    findings: list[Finding] = []
+    for rule in (
+        _addresses_stand_once,
+        _hosts_fit,
+        _names_are_served,
+        _streams_share_nothing,
+        _separate_streams_are_separate,
+        _dkim_can_be_signed,
+        _dmarc_reports_are_authorised,
+        _return_paths_align,
+        _spf_stays_within_limits,
+    ):
+        findings.extend(rule(fleet))
+    return findings
+
+
+def _addresses_stand_once(fleet: Fleet) -> Iterable[Finding]:
+    by_ip: dict[str, str] = {}
+    by_name: dict[str, str] = {}
+    for stream in fleet.streams.values():
+        for number, address in enumerate(stream.addresses):
+            where = f"streams.{stream.name}.addresses[{number}]"
+            for ip in address.ips:
+                if ip in by_ip:
+                    yield Finding(
+                        where,
+                        f"'{ip}'",
+                        f"{by_ip[ip]} has this address already; an address has one reputation and one EHLO name",
+                        "Give each stream addresses of its own",
+                    )
+                by_ip.setdefault(ip, where)
+            if address.ehlo in by_name:
+                yield Finding(
+                    where,
+                    f"EHLO name '{address.ehlo}'",
+                    f"{by_name[address.ehlo]} has this name already; forward and reverse DNS could not both be right",
+                    "Write ehlo: with another name",
+                )
+            by_name.setdefault(address.ehlo, where)
+
+
+def _hosts_fit(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        for number, address in enumerate(stream.addresses):
+            where = f"streams.{stream.name}.addresses[{number}]"
+            host = fleet.hosts.get(address.host)
+            if host is None:
+                yield Finding(
+                    f"{where}.host",
+                    shown(address.host),
+                    f"no such host{nearest(address.host, fleet.hosts)}",
+                    "Write one of hosts",
+                )
+                continue
+            for ip, family in ((address.ipv4, "ipv4"), (address.ipv6, "ipv6")):
+                if ip and family not in host.families:
+                    yield Finding(
+                        where,
+                        f"'{ip}'",
+                        f"{host.name} has no {family}",
+                        f"Move the address, or add {family} to hosts.{host.name}.families",
+                    )
+                if ip and ip in host.listen:
+                    yield Finding(
+                        where,
+                        f"'{ip}'",
+                        f"it is the address on which {host.name} listens for applications",
+                        "Use an address for sending only",
+                        WARNING,
+                    )
+            if address.ipv6 and not address.ipv4:
+                yield Finding(
+                    where,
+                    f"'{address.ipv6}'",
+                    "mail from it cannot reach receivers that have IPv4 only",
+                    "Write an IPv4 address beside it (ip: ..., ip6: ...)",
+                    WARNING,
+                )
+        if stream.addresses and not any(address.share for address in stream.addresses):
+            yield Finding(
+                f"streams.{stream.name}.addresses",
+                "every share is 0",
+                "the stream could send nothing",
+                "Give at least one address a share",
+            )
+    listening: dict[str, str] = {}
+    for host in fleet.hosts.values():
+        for ip in host.listen:
+            if ip in listening:
+                yield Finding(
+                    f"hosts.{host.name}.listen", f"'{ip}'", f"{listening[ip]} listens there too", "Write its own address"
+                )
+            listening.setdefault(ip, host.name)
+        if not fleet.streams_on(host.name):
+            yield Finding(
+                f"hosts.{host.name}", "no stream has an address on it", "it would send nothing", "Remove it", WARNING
+            )
+
+
+def _names_are_served(fleet: Fleet) -> Iterable[Finding]:
+    def unserved(where: str, name: str, what: str) -> Iterable[Finding]:
+        if fleet.zone_of(name) is None:
+            yield Finding(
+                where,
+                f"'{name}'",
+                f"no zone of this file holds {what}{nearest(name.partition('.')[2], fleet.zones)}",
+                f"Add the zone that holds {name} to zones",
+            )
+
+    for stream in fleet.streams.values():
+        for position, domain in enumerate(stream.domains):
+            where = f"streams.{stream.name}." + ("domain" if not position else f"extra_domains[{position - 1}]")
+            yield from unserved(where, domain, "the sending domain")
+        if stream.return_path.domain not in stream.domains:
+            yield from unserved(
+                f"streams.{stream.name}.return_path.domain", stream.return_path.domain, "the return-path domain"
+            )
+        for number, address in enumerate(stream.addresses):
+            where = f"streams.{stream.name}.addresses[{number}]"
+            if not names.is_within(address.ehlo, stream.domain) or fleet.zone_of(stream.domain):
+                yield from unserved(f"{where}.ehlo", address.ehlo, "the EHLO name")
+            for ip in address.ips:
+                if fleet.zone_of(names.reverse_name(ip)) is None:
+                    yield Finding(
+                        where,
+                        f"'{ip}'",
+                        "no zone of this file holds its PTR record",
+                        f"Add its reverse zone to zones, or have its owner point the PTR to {address.ehlo}",
+                        WARNING,
+                    )
+
+
+def _streams_share_nothing(fleet: Fleet) -> Iterable[Finding]:
+    seen: dict[tuple[str, Any], str] = {}
+    if fleet.front:
+        seen[("port", fleet.front.port)] = "front"
+
+    def once(where: str, kind: str, value: Any, why: str) -> Iterable[Finding]:
+        owner = seen.setdefault((kind, value), where)
+        if owner != where:
+            yield Finding(where, f"'{value}'", f"{owner} has this {kind} already; {why}", f"Choose another {kind}")
+
+    for stream in fleet.streams.values():
+        place = f"streams.{stream.name}"
+        yield from once(f"{place}.port", "port", stream.port, "a port chooses one stream")
+        for domain in dict.fromkeys((*stream.domains, stream.return_path.domain)):
+            yield from once(place, "domain", domain, "two streams under one domain share its reputation")
+        for login in stream.inject_users:
+            yield from once(f"{place}.inject_users", "login", login, "a login chooses one stream")
+
+
+def organisational_domain(name: str, fleet: Fleet) -> str:
+    """The registered domain that ``name`` is under, as far as the file tells: its topmost zone, else its last two labels."""
+    above = [zone for zone in fleet.zones if names.is_within(name, zone)]
+    return min(above, key=len) if above else ".".join(name.split(".")[-2:])
+
+
+def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        own = {organisational_domain(domain, fleet) for domain in stream.domains}
+        for other in stream.separate_from:
+            if other not in fleet.streams:
+                continue
+            shared = own & {organisational_domain(domain, fleet) for domain in fleet.streams[other].domains}
+            if shared:
+                yield Finding(
+                    f"streams.{stream.name}.separate_from",
+                    f"{other} is under {', '.join(sorted(shared))} as well",
+                    "complaints count against the organisational domain, so the two are not separate",
+                    "Send this stream from a registered domain of its own",
+                )
+
+
+def _dkim_can_be_signed(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        for host in sorted({address.host for address in stream.addresses if address.host in fleet.hosts}):
+            engine = fleet.hosts[host].engine
+            for algorithm in stream.dkim.algorithms:
+                if algorithm not in ENGINE_ALGORITHMS[engine]:
+                    yield Finding(
+                        f"streams.{stream.name}.dkim.algorithms",
+                        f"'{algorithm}'",
+                        f"{engine} on {host} cannot sign with it",
+                        f"Write algorithms: [{', '.join(ENGINE_ALGORITHMS[engine])}]",
+                    )
+        if RSA not in stream.dkim.algorithms:
+            yield Finding(
+                f"streams.{stream.name}.dkim.algorithms",
+                "no rsa",
+                "large receivers do not verify Ed25519 signatures yet, the mail would count as unsigned",
+                "Add rsa",
+                WARNING,
+            )
+
+
+def _dmarc_reports_are_authorised(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        for domain in stream.domains:
+            for mailbox in stream.dmarc.rua:
+                target = mailbox.rpartition("@")[2]
+                if (
+                    organisational_domain(target, fleet) != organisational_domain(domain, fleet)
+                    and fleet.zone_of(target) is None
+                    and target not in stream.dmarc.rua_authorised
+                ):
+                    yield Finding(
+                        f"streams.{stream.name}.dmarc.rua",
+                        f"'{mailbox}'",
+                        f"{target} must allow reports about {domain} (RFC 9990), and no zone of this file holds it",
+                        f"Have {domain}._report._dmarc.{target} published, then add {target} to rua_authorised",
+                    )
+
+
+def _return_paths_align(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        path = stream.return_path.domain
+        strict = stream.dmarc.alignment_spf == "s"
+        aligned = (
+            path == stream.domain
+            if strict
+            else organisational_domain(path, fleet) == organisational_domain(stream.domain, fleet)
+        )
+        if not aligned:
+            yield Finding(
+                f"streams.{stream.name}.return_path.domain",
+                f"'{path}'",
+                f"SPF for it does not align with {stream.domain} under DMARC, so DKIM alone would have to pass",
+                f"Use a name under {stream.domain}" + (", or relaxed alignment" if strict else ""),
+                WARNING,
+            )
+
+
+def _spf_stays_within_limits(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        if len(stream.spf.include) > MAX_SPF_LOOKUPS:
+            yield Finding(
+                f"streams.{stream.name}.spf.include",
+                f"{len(stream.spf.include)} includes",
+                f"SPF allows {MAX_SPF_LOOKUPS} look-ups in all (RFC 7208 4.6.4), and each include costs at least one",
+                "Remove includes",
+            )

@@ -1,0 +1,96 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Domain names and IP addresses in the one form that everything else compares.
+
+A name is lower case, made of A-labels (RFC 5891), without the final dot. An address is what ``ipaddress`` prints.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Iterable, Optional
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
+_OWNER_LABEL = re.compile(r"(?:\*|_?(?!-)[a-z0-9_-]{1,62}(?<!-))\Z")
+MAX_NAME = 253  # RFC 1035 2.3.4: 255 octets on the wire, counting length octets and the root
+
+
+def to_ascii(text: str) -> str:
+    """``text`` as a canonical name: lower case, A-labels, no final dot. Raises ValueError where IDNA refuses it."""
+    name = text.strip().rstrip(".").lower()
+    if name.isascii():
+        return name
+    try:
+        # The codec is IDNA 2003; for the labels that registries admit it gives the same A-labels as RFC 5891,
+        # except for the four deviation characters, which are refused here so that nobody gets another domain.
+        if any(character in name for character in "\u00df\u03c2\u200c\u200d"):
+            raise ValueError("it holds a character that IDNA 2003 and 2008 encode differently; write the xn-- form")
+        return name.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ValueError(str(error)) from error
+
+
+def hostname_problem(name: str) -> Optional[str]:
+    """Why ``name`` (canonical) is no legal host name of two labels or more (RFC 952, RFC 1123), or None."""
+    if not name:
+        return "it is empty"
+    if len(name) > MAX_NAME:
+        return f"it has {len(name)} characters, {MAX_NAME} are allowed"
+    labels = name.split(".")
+    if len(labels) < 2:
+        return "it has one label only; a full domain name is needed"
+    for label in labels:
+        if not _LABEL.match(label):
+            return f"the label '{label}' is not letters, digits and inner hyphens (63 at most)"
+    if labels[-1].isdigit():
+        return "its last label is a number"
+    return None
+
+
+def owner_problem(name: str) -> Optional[str]:
+    """Why ``name`` cannot own a record: as for host names, but underscores (RFC 8552) and a leading ``*`` may stand."""
+    if not name or len(name) > MAX_NAME:
+        return "it is empty or too long"
+    for position, label in enumerate(name.split(".")):
+        if not _OWNER_LABEL.match(label) or (label == "*" and position):
+            return f"the label '{label}' cannot stand in a record's name"
+    return None
+
+
+def is_within(name: str, zone: str) -> bool:
+    """True where ``name`` is ``zone`` or below it."""
+    return name == zone or name.endswith("." + zone)
+
+
+def enclosing(name: str, zones: Iterable[str]) -> Optional[str]:
+    """The longest of ``zones`` that ``name`` lies in, or None. Costs one look-up a label when ``zones`` is a set or dict."""
+    known = zones if isinstance(zones, (set, frozenset, dict)) else set(zones)
+    while name:
+        if name in known:
+            return name
+        name = name.partition(".")[2]
+    return None
+
+
+def address(text: str) -> str:
+    """``text`` as a canonical IP address. Raises ValueError."""
+    return str(ipaddress.ip_address(str(text).strip()))
+
+
+def is_ipv6(ip: str) -> bool:
+    return ":" in ip
+
+
+def reverse_name(ip: str) -> str:
+    """The name whose PTR record names ``ip`` (RFC 1035 3.5, RFC 3596 2.5)."""
+    return ipaddress.ip_address(ip).reverse_pointer
+
+
+def address_label(ip: str) -> str:
+    """``ip`` as a word for service and log names: ``203-0-113-10``, ``fd00-0-0-0-0-0-0-10``."""
+    parsed = ipaddress.ip_address(ip)
+    if parsed.version == 4:
+        return str(parsed).replace(".", "-")
+    return "-".join(f"{int(group, 16):x}" for group in parsed.exploded.split(":"))
