@@ -53,7 +53,6 @@ import sys
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
-
 from ansible_collections.mailops.mta.plugins.module_utils.core import derive
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.shell import fleet_file
@@ -75,7 +74,10 @@ class InventoryModule(BaseInventoryPlugin):
     def parse(self, inventory, loader, path, cache=True):
         super().parse(inventory, loader, path, cache)
         fleet, findings = fleet_file.load(
-            [(os.path.relpath(place, os.path.dirname(os.path.abspath(path))), _text(place)) for place in fleet_file.fragments(path)]
+            [
+                (os.path.relpath(place, os.path.dirname(os.path.abspath(path))), _text(place))
+                for place in fleet_file.fragments(path)
+            ]
         )
         if fleet is None:
             raise AnsibleParserError(

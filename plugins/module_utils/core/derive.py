@@ -8,8 +8,9 @@ The shapes are those of docs/architecture.md. Nothing in here decides anything t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Iterable
+from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, names, postfix, tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, RSA, Fleet, Stream

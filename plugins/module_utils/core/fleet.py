@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Iterable, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors
@@ -141,7 +142,9 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
     groups = _receivers(root)
     streams = {
         name: stream
-        for name, stream in ((name, _stream(name, reader, root, domain, groups)) for name, reader in root.entries("streams"))
+        for name, stream in (
+            (name, _stream(name, reader, root, domain, groups)) for name, reader in root.entries("streams")
+        )
         if stream
     }
     fleet = Fleet(
@@ -168,9 +171,7 @@ def _host(name: str, reader: Reader) -> Host:
         reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
     engine = reader.choice("engine", (POSTFIX, POWERMTA), POSTFIX)
     if engine == POWERMTA:
-        reader.refuse(
-            "engine", shown(engine), "this release has no role for PowerMTA yet", f"Write engine: {POSTFIX}"
-        )
+        reader.refuse("engine", shown(engine), "this release has no role for PowerMTA yet", f"Write engine: {POSTFIX}")
     listen = reader.ips("listen")
     if not listen and reader.has("ansible_host"):
         try:
@@ -395,7 +396,10 @@ def _stream(
     reader.known(STREAM_KEYS, _STREAM_HINTS)
     if not _STREAM_NAME.match(name) or name in RESERVED_NAMES:
         reader.refuse(
-            None, shown(name), "it is no name of a stream", "Write small letters, digits and underscores, not a group's name"
+            None,
+            shown(name),
+            "it is no name of a stream",
+            "Write small letters, digits and underscores, not a group's name",
         )
     reader.require("domain", "the domain that the stream sends from")
     reader.require("port", "the port on which applications hand in this stream's mail")
@@ -404,7 +408,10 @@ def _stream(
         return None
     if not reader.has("inject_from") and not reader.has("inject_users"):
         reader.refuse(
-            "inject_from", "missing", "nobody could hand in mail", "Write inject_from (networks) or inject_users (logins)"
+            "inject_from",
+            "missing",
+            "nobody could hand in mail",
+            "Write inject_from (networks) or inject_users (logins)",
         )
     limits = {group.name: group.limits for group in groups.values()}
     overrides = reader.mapping("receivers")
@@ -583,7 +590,10 @@ def _hosts_fit(fleet: Fleet) -> Iterable[Finding]:
         for ip in host.listen:
             if ip in listening:
                 yield Finding(
-                    f"hosts.{host.name}.listen", f"'{ip}'", f"{listening[ip]} listens there too", "Write its own address"
+                    f"hosts.{host.name}.listen",
+                    f"'{ip}'",
+                    f"{listening[ip]} listens there too",
+                    "Write its own address",
                 )
             listening.setdefault(ip, host.name)
         if not fleet.streams_on(host.name):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
@@ -43,9 +44,7 @@ class Reader:
     def at(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 
-    def refuse(
-        self, key: Optional[str], found: str, why: str, remedy: str, *, severity: str = ERROR
-    ) -> None:
+    def refuse(self, key: Optional[str], found: str, why: str, remedy: str, *, severity: str = ERROR) -> None:
         where = self.path if key is None else self.at(key)
         self.findings.append(Finding(where or "the file", found, why, remedy, severity))
 
@@ -71,7 +70,7 @@ class Reader:
         self.refuse(key, "missing", f"{what} is needed", f"Write {key}")
         return False
 
-    def mapping(self, key: str) -> "Reader":
+    def mapping(self, key: str) -> Reader:
         """The mapping under ``key``; an empty one where it is absent or wrong."""
         value = self.data.get(key)
         if value is None:
@@ -81,7 +80,7 @@ class Reader:
             value = {}
         return Reader(value, self.at(key), self.findings)
 
-    def entries(self, key: str) -> list[tuple[str, "Reader"]]:
+    def entries(self, key: str) -> list[tuple[str, Reader]]:
         """The entries of the mapping of mappings under ``key``."""
         outer = self.mapping(key)
         return [(str(name), outer.mapping(name)) for name in outer.data]
@@ -203,9 +202,7 @@ class Reader:
             try:
                 network = ipaddress.ip_network(str(value).strip())
             except ValueError as error:
-                self.refuse(
-                    place, shown(value), f"it is no network: {error}", "Write a network such as 10.0.0.0/8"
-                )
+                self.refuse(place, shown(value), f"it is no network: {error}", "Write a network such as 10.0.0.0/8")
                 return None
             if network.prefixlen < (8 if network.version == 4 else 16):
                 self.refuse(
@@ -233,7 +230,7 @@ class Reader:
 
         return self._each(key, read)
 
-    def words(self, key: str, pattern: "re.Pattern[str]", what: str) -> tuple[str, ...]:
+    def words(self, key: str, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
         def read(place: str, value: Any) -> Optional[str]:
             if isinstance(value, str) and pattern.match(value):
                 return value

@@ -8,11 +8,10 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.mailops.mta.plugins.module_utils.core import derive, fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, errors
+from hypothesis import given
+from hypothesis import strategies as st
 
 GOOD = {
     "plugin": "mailops.mta.fleet",
@@ -84,52 +83,172 @@ def test_the_good_file_has_no_findings():
 
 S = "streams/transactional"
 WRONG = [
-    ("two streams share an address", [("streams/bulk/addresses/1/ip", "203.0.113.10")], "streams.bulk.addresses[1]", "203.0.113.10"),
-    ("one stream names an address twice", [("streams/bulk/addresses/1/ip", "203.0.113.20")], "streams.bulk.addresses[1]", "203.0.113.20"),
-    ("one EHLO name on two addresses", [("streams/bulk/addresses/1/ehlo", "mta10.tx.example.com")], "streams.bulk.addresses[1]", "mta10.tx.example.com"),
-    ("EHLO name outside the zones", [(f"{S}/addresses/0/ehlo", "mta.example.org")], "streams.transactional.addresses[0].ehlo", "mta.example.org"),
-    ("EHLO name of one label", [(f"{S}/addresses/0/ehlo", "mta")], "streams.transactional.addresses[0].ehlo", "one label"),
+    (
+        "two streams share an address",
+        [("streams/bulk/addresses/1/ip", "203.0.113.10")],
+        "streams.bulk.addresses[1]",
+        "203.0.113.10",
+    ),
+    (
+        "one stream names an address twice",
+        [("streams/bulk/addresses/1/ip", "203.0.113.20")],
+        "streams.bulk.addresses[1]",
+        "203.0.113.20",
+    ),
+    (
+        "one EHLO name on two addresses",
+        [("streams/bulk/addresses/1/ehlo", "mta10.tx.example.com")],
+        "streams.bulk.addresses[1]",
+        "mta10.tx.example.com",
+    ),
+    (
+        "EHLO name outside the zones",
+        [(f"{S}/addresses/0/ehlo", "mta.example.org")],
+        "streams.transactional.addresses[0].ehlo",
+        "mta.example.org",
+    ),
+    (
+        "EHLO name of one label",
+        [(f"{S}/addresses/0/ehlo", "mta")],
+        "streams.transactional.addresses[0].ehlo",
+        "one label",
+    ),
     ("two streams share a domain", [("streams/bulk/domain", "tx.example.com")], "streams.bulk", "tx.example.com"),
     ("two streams share a port", [("streams/bulk/port", 2525)], "streams.bulk.port", "2525"),
-    ("the front listener has a stream's port", [("front", {"port": 2525, "default": "bulk"})], "streams.transactional.port", "front"),
+    (
+        "the front listener has a stream's port",
+        [("front", {"port": 2525, "default": "bulk"})],
+        "streams.transactional.port",
+        "front",
+    ),
     ("two streams share a login", [("streams/bulk/inject_users", ["shop"])], "streams.bulk.inject_users", "shop"),
-    ("a separate stream is not separate", [("streams/cold/domain", "cold.example.com")], "streams.cold.separate_from", "example.com"),
-    ("too many SPF includes", [(f"{S}/spf", {"include": [f"s{n}.example.org" for n in range(11)]})], "streams.transactional.spf.include", "11"),
-    ("an algorithm nobody knows", [(f"{S}/dkim", {"algorithms": ["dsa"]})], "streams.transactional.dkim.algorithms[0]", "dsa"),
+    (
+        "a separate stream is not separate",
+        [("streams/cold/domain", "cold.example.com")],
+        "streams.cold.separate_from",
+        "example.com",
+    ),
+    (
+        "too many SPF includes",
+        [(f"{S}/spf", {"include": [f"s{n}.example.org" for n in range(11)]})],
+        "streams.transactional.spf.include",
+        "11",
+    ),
+    (
+        "an algorithm nobody knows",
+        [(f"{S}/dkim", {"algorithms": ["dsa"]})],
+        "streams.transactional.dkim.algorithms[0]",
+        "dsa",
+    ),
     ("a key too short", [(f"{S}/dkim", {"rsa_bits": 1024})], "streams.transactional.dkim.rsa_bits", "1024"),
-    ("a selector that DNS cannot hold", [(f"{S}/dkim", {"selector": "Mail_1"})], "streams.transactional.dkim.selector", "Mail_1"),
-    ("DMARC reports to strangers", [(f"{S}/dmarc", {"rua": ["d@reports.example.org"]})], "streams.transactional.dmarc.rua", "reports.example.org"),
+    (
+        "a selector that DNS cannot hold",
+        [(f"{S}/dkim", {"selector": "Mail_1"})],
+        "streams.transactional.dkim.selector",
+        "Mail_1",
+    ),
+    (
+        "DMARC reports to strangers",
+        [(f"{S}/dmarc", {"rua": ["d@reports.example.org"]})],
+        "streams.transactional.dmarc.rua",
+        "reports.example.org",
+    ),
     ("a DMARC tag of the past", [(f"{S}/dmarc", {"pct": 50})], "streams.transactional.dmarc.pct", "RFC 9989"),
-    ("a DMARC policy nobody knows", [(f"{S}/dmarc", {"policy": "quarantaine"})], "streams.transactional.dmarc.policy", "did you mean 'quarantine'"),
-    ("an address of a family the host lacks", [("hosts/mta1/families", ["ipv4"])], "streams.bulk.addresses[0]", "2001:db8::20"),
+    (
+        "a DMARC policy nobody knows",
+        [(f"{S}/dmarc", {"policy": "quarantaine"})],
+        "streams.transactional.dmarc.policy",
+        "did you mean 'quarantine'",
+    ),
+    (
+        "an address of a family the host lacks",
+        [("hosts/mta1/families", ["ipv4"])],
+        "streams.bulk.addresses[0]",
+        "2001:db8::20",
+    ),
     ("a zone nobody serves", [("zones/example.net", REMOVE)], "streams.cold.domain", "example.net"),
-    ("a name that is not legal", [(f"{S}/domain", "tx..example.com")], "streams.transactional.domain", "tx..example.com"),
+    (
+        "a name that is not legal",
+        [(f"{S}/domain", "tx..example.com")],
+        "streams.transactional.domain",
+        "tx..example.com",
+    ),
     ("a name with a space", [(f"{S}/domain", "tx .example.com")], "streams.transactional.domain", "tx .example.com"),
     ("an unknown key of a stream", [(f"{S}/prot", 2525)], "streams.transactional.prot", "did you mean 'port'"),
     ("an unknown key of the file", [("stream", {})], "stream", "did you mean 'streams'"),
     ("an unknown key of a host", [("hosts/mta1/engin", "postfix")], "hosts.mta1.engin", "did you mean 'engine'"),
-    ("an address without a host", [(f"{S}/addresses/0/host", REMOVE)], "streams.transactional.addresses[0].host", "missing"),
-    ("a host that is not there", [(f"{S}/addresses/0/host", "mta9")], "streams.transactional.addresses[0].host", "mta9"),
+    (
+        "an address without a host",
+        [(f"{S}/addresses/0/host", REMOVE)],
+        "streams.transactional.addresses[0].host",
+        "missing",
+    ),
+    (
+        "a host that is not there",
+        [(f"{S}/addresses/0/host", "mta9")],
+        "streams.transactional.addresses[0].host",
+        "mta9",
+    ),
     ("no address at all", [(f"{S}/addresses", [])], "streams.transactional.addresses", "missing"),
-    ("an address that is none", [(f"{S}/addresses/0/ip", "203.0.113.256")], "streams.transactional.addresses[0].ip", "203.0.113.256"),
-    ("a loopback address", [(f"{S}/addresses/0/ip", "127.0.0.1")], "streams.transactional.addresses[0].ip", "127.0.0.1"),
-    ("an IPv4 address as ip6", [(f"{S}/addresses/0/ip6", "203.0.113.99")], "streams.transactional.addresses[0].ip6", "203.0.113.99"),
+    (
+        "an address that is none",
+        [(f"{S}/addresses/0/ip", "203.0.113.256")],
+        "streams.transactional.addresses[0].ip",
+        "203.0.113.256",
+    ),
+    (
+        "a loopback address",
+        [(f"{S}/addresses/0/ip", "127.0.0.1")],
+        "streams.transactional.addresses[0].ip",
+        "127.0.0.1",
+    ),
+    (
+        "an IPv4 address as ip6",
+        [(f"{S}/addresses/0/ip6", "203.0.113.99")],
+        "streams.transactional.addresses[0].ip6",
+        "203.0.113.99",
+    ),
     ("an open relay", [(f"{S}/inject_from", ["0.0.0.0/0"])], "streams.transactional.inject_from[0]", "open relay"),
-    ("a network with host bits", [(f"{S}/inject_from", ["10.0.0.1/8"])], "streams.transactional.inject_from[0]", "host bits"),
+    (
+        "a network with host bits",
+        [(f"{S}/inject_from", ["10.0.0.1/8"])],
+        "streams.transactional.inject_from[0]",
+        "host bits",
+    ),
     ("nobody may inject", [("streams/bulk/inject_from", REMOVE)], "streams.bulk.inject_from", "nobody"),
     ("a port that is none", [(f"{S}/port", 70000)], "streams.transactional.port", "70000"),
     ("a port as text", [(f"{S}/port", "2525")], "streams.transactional.port", "whole number"),
-    ("a stream name that groups cannot have", [("streams/Big-Mail", copy.deepcopy(GOOD["streams"]["cold"]))], "streams.Big-Mail", "Big-Mail"),
+    (
+        "a stream name that groups cannot have",
+        [("streams/Big-Mail", copy.deepcopy(GOOD["streams"]["cold"]))],
+        "streams.Big-Mail",
+        "Big-Mail",
+    ),
     ("no key host where there is a choice", [("key_host", REMOVE)], "key_host", "missing"),
     ("a key host that is not there", [("key_host", "mta3")], "key_host", "mta3"),
     ("bounces without a home", [("bounce_host", REMOVE)], "streams.bulk.return_path.mx", "missing"),
     ("every share drained", [(f"{S}/addresses/0/share", 0)], "streams.transactional.addresses", "share"),
-    ("a provider nobody knows", [("zones/example.com/provider", "powerdsn")], "zones.example.com.provider", "did you mean 'powerdns'"),
+    (
+        "a provider nobody knows",
+        [("zones/example.com/provider", "powerdsn")],
+        "zones.example.com.provider",
+        "did you mean 'powerdns'",
+    ),
     ("an engine that is not there yet", [("hosts/mta1/engine", "powermta")], "hosts.mta1.engine", "powermta"),
     ("a host nobody can reach", [("hosts/mta1", {"ansible_host": "mta1.example.com"})], "hosts.mta1.listen", "missing"),
     ("a listener of two hosts", [("hosts/mta2/listen", ["10.0.0.11"])], "hosts.mta2.listen", "10.0.0.11"),
-    ("a receiver group without domains", [("receivers", {"corp": {"concurrency": 2}})], "receivers.corp.domains", "missing"),
-    ("a front default that is not there", [("front", {"port": 2500, "default": "bluk"})], "front.default", "did you mean 'bulk'"),
+    (
+        "a receiver group without domains",
+        [("receivers", {"corp": {"concurrency": 2}})],
+        "receivers.corp.domains",
+        "missing",
+    ),
+    (
+        "a front default that is not there",
+        [("front", {"port": 2500, "default": "bluk"})],
+        "front.default",
+        "did you mean 'bulk'",
+    ),
     ("streams as a list", [("streams", [1, 2])], "streams", "mapping"),
     ("MTA-STS in a mode nobody knows", [(f"{S}/mta_sts", {"mode": "on"})], "streams.transactional.mta_sts.mode", "on"),
 ]
@@ -185,7 +304,9 @@ def test_the_fleet_sets_what_streams_do_not():
 
 def test_names_become_a_labels():
     parsed, findings = fleet.parse(
-        changed(("zones/bücher.example", {"provider": "powerdns"}), ("streams/bulk/extra_domains", ["News.Bücher.example."]))
+        changed(
+            ("zones/bücher.example", {"provider": "powerdns"}), ("streams/bulk/extra_domains", ["News.Bücher.example."])
+        )
     )
     assert parsed is not None, [str(finding) for finding in findings]
     assert parsed.streams["bulk"].extra_domains == ("news.xn--bcher-kva.example",)

@@ -1,0 +1,123 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory plugin as Ansible sees it: hosts, groups, slices, and a refusal with every finding."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from ansible.errors import AnsibleParserError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.mailops.mta.plugins.inventory.fleet import InventoryModule
+
+FLEET = """\
+plugin: mailops.mta.fleet
+domain: example.com
+bounce_host: bounces.example.com
+key_host: mta1
+hosts:
+  mta1: {ansible_host: 10.0.0.11, ansible_port: 2222}
+  mta2: {ansible_host: 10.0.0.12}
+zones:
+  example.com: {provider: powerdns, credentials: pdns}
+  113.0.203.in-addr.arpa: {provider: rfc2136, credentials: rdns}
+"""
+TRANSACTIONAL = """\
+streams:
+  transactional:
+    domain: tx.example.com
+    port: 2525
+    inject_from: [10.0.0.0/8]
+    addresses:
+      - {ip: 203.0.113.10, host: mta1}
+"""
+BULK = """\
+streams:
+  bulk:
+    domain: news.example.com
+    port: 2526
+    inject_from: [10.0.0.0/8]
+    addresses:
+      - {ip: 203.0.113.20, host: mta1}
+      - {ip: 203.0.113.21, host: mta2}
+"""
+
+
+def load(directory, files):
+    for name, text in files.items():
+        place = directory / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    inventory = InventoryData()
+    InventoryModule().parse(inventory, DataLoader(), str(directory / "fleet.yml"))
+    return inventory
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("fleet.yml", True), ("a.fleet.yml", True), ("fleet.yaml", True), ("hosts.yml", False), ("fleet.ini", False)],
+)
+def test_it_reads_fleet_files_only(tmp_path, name, ours):
+    place = tmp_path / name
+    place.write_text(FLEET, encoding="utf-8")
+    assert InventoryModule().verify_file(str(place)) is ours
+
+
+def test_fragments_make_one_fleet(tmp_path):
+    inventory = load(
+        tmp_path,
+        {"fleet.yml": FLEET, "fleet.d/tx.yml": TRANSACTIONAL, "fleet.d/bulk.yml": BULK, "fleet.d/notes.txt": "-"},
+    )
+    assert set(inventory.hosts) == {"fleet", "mta1", "mta2"}
+    groups = {name: {host.name for host in group.hosts} for name, group in inventory.groups.items()}
+    assert groups["mta"] == groups["engine_postfix"] == {"mta1", "mta2"}
+    assert groups["stream_transactional"] == {"mta1"}
+    assert groups["stream_bulk"] == {"mta1", "mta2"}
+    assert groups["control"] == {"fleet"}
+
+
+def test_a_host_has_its_slice_and_its_connection(tmp_path):
+    inventory = load(tmp_path, {"fleet.yml": FLEET + BULK})
+    one = inventory.hosts["mta1"].vars
+    assert (one["ansible_host"], one["ansible_port"]) == ("10.0.0.11", 2222)
+    assert one["mta_addresses"] == ["203.0.113.20"]
+    assert "mta_dns" not in one
+    fleet = inventory.hosts["fleet"].vars
+    assert fleet["ansible_connection"] == "local"
+    assert {record["name"] for record in fleet["mta_dns"]["records"]} >= {"mta20.news.example.com", "news.example.com"}
+
+
+def test_a_wrong_fleet_is_refused_with_file_line_and_all_findings(tmp_path):
+    wrong = BULK.replace("port: 2526", "port: 99999").replace("host: mta2", "host: mta7")
+    with pytest.raises(AnsibleParserError) as refusal:
+        load(tmp_path, {"fleet.yml": FLEET, "fleet.d/bulk.yml": wrong})
+    text = str(refusal.value)
+    assert "fleet.d/bulk.yml:4 streams.bulk.port" in text
+    assert "fleet.d/bulk.yml:8 streams.bulk.addresses[1].host" in text
+    assert "2 error(s)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [1", "fleet.yml:"),
+        (FLEET + BULK + "    port: 2527\n", "twice"),
+        ("- just\n- a list\n", "mapping"),
+        ("", "streams"),
+    ],
+)
+def test_bad_yaml_is_refused_with_its_place(tmp_path, text, says):
+    with pytest.raises(AnsibleParserError, match=says):
+        load(tmp_path, {"fleet.yml": text})
+
+
+def test_the_examples_of_the_plugin_and_of_the_collection_load(tmp_path):
+    from ansible_collections.mailops.mta.plugins.inventory import fleet as plugin
+
+    (tmp_path / "fleet.yml").write_text(plugin.EXAMPLES, encoding="utf-8")
+    inventory = InventoryData()
+    InventoryModule().parse(inventory, DataLoader(), str(tmp_path / "fleet.yml"))
+    assert "stream_transactional" in inventory.groups
+    assert yaml.safe_load(plugin.DOCUMENTATION)["name"] == "fleet"
