@@ -656,8 +656,12 @@ def _streams_share_nothing(fleet: Fleet) -> Iterable[Finding]:
 
 def organisational_domain(name: str, fleet: Fleet) -> str:
     """The registered domain that ``name`` is under, as far as the file tells: its topmost zone, else its last two labels."""
-    above = [zone for zone in fleet.zones if names.is_within(name, zone)]
-    return min(above, key=len) if above else ".".join(name.split(".")[-2:])
+    labels = name.split(".")
+    for start in range(len(labels) - 1, -1, -1):
+        zone = ".".join(labels[start:])
+        if zone in fleet.zones:
+            return zone
+    return ".".join(labels[-2:])
 
 
 def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:

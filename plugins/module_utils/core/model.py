@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -178,8 +179,15 @@ class Fleet:
     front: Optional[Front]
     verify: Optional[Verify]
 
+    @functools.cached_property
+    def _streams_by_host(self) -> Mapping[str, tuple[Stream, ...]]:
+        found: dict[str, dict[str, Stream]] = {}
+        for address in self.addresses():
+            found.setdefault(address.host, {})[address.stream] = self.streams[address.stream]
+        return {host: tuple(streams.values()) for host, streams in found.items()}
+
     def streams_on(self, host: str) -> tuple[Stream, ...]:
-        return tuple(stream for stream in self.streams.values() if stream.addresses_on(host))
+        return self._streams_by_host.get(host, ())
 
     def addresses(self) -> tuple[Address, ...]:
         return tuple(address for stream in self.streams.values() for address in stream.addresses)

@@ -8,6 +8,7 @@ A name is lower case, made of A-labels (RFC 5891), without the final dot. An add
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -89,6 +90,7 @@ def reverse_name(ip: str) -> str:
     return ipaddress.ip_address(ip).reverse_pointer
 
 
+@functools.lru_cache(maxsize=None)
 def address_label(ip: str) -> str:
     """``ip`` as a word for service and log names: ``203-0-113-10``, ``fd00-0-0-0-0-0-0-10``."""
     parsed = ipaddress.ip_address(ip)
