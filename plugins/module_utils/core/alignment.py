@@ -1,0 +1,554 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether each address is aligned: what must be found (``expectations``) and what the findings are (``judge``).
+
+``judge`` asks nothing itself. It notes the DNS questions that it lacks in its ``Answers``; a caller answers them and
+judges again until none is left. What could not be found out is unknown, and unknown is an error, never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, TypeVar
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, spf, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answers
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import organisational_domain
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Stream
+
+OK = "ok"
+WARN = "warn"
+FAIL = "FAIL"
+UNKNOWN = "unknown"
+NOT_ASKED = "-"
+_WORST_FIRST = (FAIL, UNKNOWN, WARN, OK, NOT_ASKED)
+
+FCRDNS, SPF, DKIM, DMARC, MX, REPORTS = "fcrdns", "spf", "dkim", "dmarc", "mx", "reports"
+SOURCE, TLS, RELAY = "source", "tls", "relay"
+CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, SOURCE, TLS, RELAY)
+WELL_KNOWN_PORTS = (25, 465, 587)  # a relay that nobody meant to open stands on one of these
+
+Record = Mapping[str, Any]
+_Parsed = TypeVar("_Parsed")
+
+
+def expectations(fleet: Fleet) -> dict[str, Any]:
+    """What proof must find, as plain data: the variable ``mta_proof``."""
+    pool_of: dict[str, list[str]] = {name: [] for name in fleet.hosts}
+    for address in fleet.addresses():
+        pool_of.setdefault(address.host, []).extend(address.ips)
+    return {
+        "addresses": [
+            {
+                "stream": address.stream,
+                "host": address.host,
+                "label": address.label,
+                "ips": list(address.ips),
+                "ehlo": address.ehlo,
+            }
+            for address in fleet.addresses()
+        ],
+        "streams": [_expected_stream(fleet, stream) for stream in fleet.streams.values()],
+        "listeners": [
+            {
+                "host": host.name,
+                "ips": list(dict.fromkeys((*host.listen, *pool_of[name]))),
+                "ports": sorted(
+                    {
+                        *WELL_KNOWN_PORTS,
+                        *(stream.port for stream in fleet.streams_on(name)),
+                        *([fleet.front.port] if fleet.front and name in fleet.front.hosts else []),
+                    }
+                ),
+            }
+            for name, host in fleet.hosts.items()
+        ],
+        "front_header": fleet.front.header if fleet.front else None,
+        "sink": {"domain": fleet.verify.sink_domain, "host": fleet.verify.sink_host} if fleet.verify else None,
+        "probes": list(_probes(fleet)) if fleet.verify else [],
+    }
+
+
+def _expected_stream(fleet: Fleet, stream: Stream) -> dict[str, Any]:
+    ips = [ip for address in stream.addresses for ip in address.ips]
+    policy = tags.mta_sts_policy(stream.return_path.mx, stream.mta_sts)
+    return {
+        "name": stream.name,
+        "port": stream.port,
+        "domains": list(stream.domains),
+        "return_path": {"domain": stream.return_path.domain, "mx": list(stream.return_path.mx)},
+        "spf": tags.spf(ips, include=stream.spf.include, all=stream.spf.all),
+        "dkim": [
+            {"domain": domain, "selector": stream.dkim.selector_for(algorithm), "algorithm": algorithm}
+            for domain in stream.domains
+            for algorithm in stream.dkim.algorithms
+        ],
+        "dmarc": tags.dmarc(stream.dmarc),
+        "report_authorisations": [
+            f"{domain}._report._dmarc.{target}"
+            for domain in stream.domains
+            for target in dict.fromkeys(mailbox.rpartition("@")[2] for mailbox in stream.dmarc.rua)
+            if organisational_domain(target, fleet) != organisational_domain(domain, fleet)
+        ],
+        "tls_rpt": tags.tls_rpt(stream.tls_rpt) if stream.tls_rpt else None,
+        "mta_sts": tags.mta_sts_record(policy) if stream.mta_sts.mode != "none" else None,
+    }
+
+
+def _probes(fleet: Fleet) -> Iterable[dict[str, Any]]:
+    """One message for each address, and one for each further domain of a stream from its first address on each host."""
+    sink = fleet.verify.sink_domain if fleet.verify else ""
+    for stream in fleet.streams.values():
+        first = {address.host: address for address in reversed(stream.addresses)}
+        for address in stream.addresses:
+            for domain in stream.domains if address is first[address.host] else (stream.domain,):
+                yield {
+                    "stream": stream.name,
+                    "host": address.host,
+                    "label": address.label,
+                    "domain": domain,
+                    "port": stream.port,
+                    "recipient": f"verify-{address.label}@{sink}",
+                }
+
+
+# ---- judge
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state of one check, and why where it is not ok."""
+
+    check: str
+    state: str
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came back from outside; None where nobody was asked."""
+
+    observations: Sequence[Record] | None = None  # the sink's lines
+    probes: Sequence[Record] = ()  # what was sent, with its message_id
+    relay: Sequence[Record] | None = None
+    keys: Sequence[Record] | None = None  # DKIM record sets of the key host: name, values (null: not made yet)
+
+
+@dataclass(frozen=True)
+class Proof:
+    rows: tuple[dict[str, str], ...]
+    findings: tuple[Finding, ...]
+
+
+def judge(
+    expected: Record, answers: Answers, seen: Seen, *, hosts: Iterable[str] = (), streams: Iterable[str] = ()
+) -> Proof:
+    """One row for each address (of ``hosts`` and ``streams``, where given), and every finding once."""
+    only_hosts, only_streams = set(hosts), set(streams)
+    addresses = [
+        address
+        for address in expected["addresses"]
+        if (not only_hosts or address["host"] in only_hosts) and (not only_streams or address["stream"] in only_streams)
+    ]
+    shown_streams = {address["stream"] for address in addresses}
+    by_stream = {stream["name"]: stream for stream in expected["streams"]}
+    of_stream = {
+        name: list(_judge_stream(by_stream[name], answers, seen.keys)) for name in by_stream if name in shown_streams
+    }
+    sent: dict[str, list[Record]] = {}
+    for probe in seen.probes:
+        sent.setdefault(probe["label"], []).append(probe)
+    arrived = {line.get("message_id"): line for line in seen.observations or ()}
+    reached = {probe["host"] for probe in seen.probes if probe["message_id"] in arrived}
+    of_host = {
+        host: list(_judge_relay(host, seen.relay, host in reached))
+        for host in dict.fromkeys(address["host"] for address in addresses)
+    }
+    rows: list[dict[str, str]] = []
+    findings: list[Finding] = []
+    for verdicts in (*of_stream.values(), *of_host.values()):
+        findings.extend(verdict.finding for verdict in verdicts if verdict.finding)
+    for address in addresses:
+        stream = by_stream[address["stream"]]
+        own = [*_judge_address(address, stream, answers)]
+        if seen.observations is not None:
+            own.extend(
+                _judge_arrivals(address, stream, sent.get(address["label"], ()), arrived, expected["front_header"])
+            )
+        findings.extend(verdict.finding for verdict in own if verdict.finding)
+        rows.append(_row(address, [*own, *of_stream[address["stream"]], *of_host[address["host"]]]))
+    return Proof(tuple(rows), tuple(dict.fromkeys(findings)))
+
+
+def _row(address: Record, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    row = {
+        "stream": address["stream"],
+        "host": address["host"],
+        "address": " ".join(address["ips"]),
+        "ehlo": address["ehlo"],
+    }
+    for check in CHECKS:
+        states = {verdict.state for verdict in verdicts if verdict.check == check}
+        row[check] = next((state for state in _WORST_FIRST if state in states), NOT_ASKED)
+    return row
+
+
+def _bad(check: str, where: str, found: str, why: str, remedy: str) -> Verdict:
+    return Verdict(check, FAIL, Finding(where, found, why, remedy))
+
+
+def _doubt(check: str, where: str, found: str, why: str, remedy: str) -> Verdict:
+    return Verdict(check, WARN, Finding(where, found, why, remedy, WARNING))
+
+
+def _unknown(check: str, where: str, detail: str, remedy: str = "Make it answer, then verify again") -> Verdict:
+    return Verdict(
+        check, UNKNOWN, Finding(where, f"unknown ({detail})", "what cannot be found out is not proven", remedy, ERROR)
+    )
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(f"'{value}'" for value in values) or "nothing"
+
+
+# ---- judge: DNS of one address
+
+
+def _judge_address(address: Record, stream: Record, answers: Answers) -> Iterable[Verdict]:
+    ehlo = address["ehlo"]
+    for ip in address["ips"]:
+        yield _reverse(ip, ehlo, answers)
+        for name in dict.fromkeys((stream["return_path"]["domain"], *stream["domains"], ehlo)):
+            yield _spf_passes(ip, name, ehlo, answers)
+    yield from _forward(address, answers)
+
+
+def _reverse(ip: str, ehlo: str, answers: Answers) -> Verdict:
+    where = f"{names.reverse_name(ip)} PTR"
+    remedy = f"Publish exactly one PTR record, {ehlo}"
+    answer = answers.get(names.reverse_name(ip), "PTR")
+    if answer.status == UNANSWERED:
+        return _unknown(FCRDNS, where, answer.detail)
+    if not answer.values:
+        return _bad(FCRDNS, where, "no record", f"receivers refuse mail from {ip} without a reverse name", remedy)
+    if len(answer.values) > 1:
+        why = "a receiver picks any of them, and only one is the EHLO name"
+        return _bad(FCRDNS, where, _listed(answer.values), why, remedy)
+    if answer.values[0] != ehlo:
+        return _bad(FCRDNS, where, _listed(answer.values), f"{ip} says EHLO {ehlo}", remedy)
+    return Verdict(FCRDNS, OK)
+
+
+def _forward(address: Record, answers: Answers) -> Iterable[Verdict]:
+    """Exactly the address's own IPs: another one there would not say EHLO with this name."""
+    for rtype, ips in (
+        ("A", [ip for ip in address["ips"] if not names.is_ipv6(ip)]),
+        ("AAAA", [ip for ip in address["ips"] if names.is_ipv6(ip)]),
+    ):
+        where = f"{address['ehlo']} {rtype}"
+        answer = answers.get(address["ehlo"], rtype)
+        missing = [ip for ip in ips if ip not in answer.values]
+        foreign = [value for value in answer.values if value not in ips]
+        if answer.status == UNANSWERED:
+            yield _unknown(FCRDNS, where, answer.detail)
+        elif missing:
+            why = f"the name does not lead back to {missing[0]}"
+            yield _bad(FCRDNS, where, _listed(answer.values), why, f"Publish {' and '.join(ips)} there, nothing else")
+        elif foreign:
+            why = f"{foreign[0]} is not an address with this EHLO name"
+            yield _bad(FCRDNS, where, _listed(answer.values), why, f"Remove {_listed(foreign)}")
+        elif ips:
+            yield Verdict(FCRDNS, OK)
+
+
+def _spf_passes(ip: str, name: str, ehlo: str, answers: Answers) -> Verdict:
+    where = f"{name} TXT (SPF) for {ip}"
+    record = answers.get(name, "TXT")
+    if record.status == UNANSWERED:
+        return _unknown(SPF, f"{name} TXT (SPF)", record.detail)
+    result = spf.evaluate(ip, name, answers, sender=f"postmaster@{name}", ehlo=ehlo)
+    if result.result == UNANSWERED:
+        return _unknown(SPF, where, result.why)
+    if result.result == spf.NONE and name != ehlo:
+        return Verdict(SPF, FAIL)  # the stream's finding says that the record is missing
+    if result.result != spf.PASS:
+        why = f"a receiver's SPF check says {result.result}: {result.why}"
+        return _bad(SPF, where, result.result, why, "Publish the derived record (playbook mailops.mta.dns)")
+    return Verdict(SPF, OK)
+
+
+# ---- judge: DNS of one stream
+
+
+def _judge_stream(stream: Record, answers: Answers, keys: Sequence[Record] | None) -> Iterable[Verdict]:
+    path = stream["return_path"]
+    for name in dict.fromkeys((path["domain"], *stream["domains"])):
+        yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, stream["spf"], answers)
+        yield from _spf_limits(name, answers)
+    held = None if keys is None else {key["name"]: next(iter(key["values"] or ()), None) for key in keys}
+    for key in stream["dkim"]:
+        yield _dkim(key, held, answers)
+    for domain in stream["domains"]:
+        name = f"_dmarc.{domain}"
+        yield from _text(DMARC, name, "DMARC", tags.is_dmarc, tags.parse_dmarc, stream["dmarc"], answers)
+    for name in stream["report_authorisations"]:
+        yield _report_authorised(name, answers)
+    yield from _mail_exchangers(path, answers)
+    for owner, what, start, parse, wanted in (
+        (f"_smtp._tls.{path['domain']}", "TLS-RPT", "v=TLSRPTv1", tags.parse_tls_rpt, stream["tls_rpt"]),
+        (f"_mta-sts.{path['domain']}", "MTA-STS", "v=STSv1", tags.parse_mta_sts_record, stream["mta_sts"]),
+    ):
+        if wanted:
+            yield from _text(REPORTS, owner, what, _starts_with(start), parse, wanted, answers)
+
+
+def _starts_with(start: str) -> Callable[[str], bool]:
+    return lambda text: text.startswith(start)
+
+
+def _text(
+    check: str,
+    name: str,
+    what: str,
+    belongs: Callable[[str], bool],
+    parse: Callable[[str], _Parsed],
+    wanted: str,
+    answers: Answers,
+) -> Iterable[Verdict]:
+    """Exactly one record of its kind, valid, and the same as ``wanted`` whatever its spelling."""
+    where = f"{name} TXT ({what})"
+    remedy = f"Publish '{wanted}' (playbook mailops.mta.dns)"
+    answer = answers.get(name, "TXT")
+    if answer.status == UNANSWERED:
+        yield _unknown(check, where, answer.detail)
+        return
+    texts = [text for text in answer.values if belongs(text)]
+    if not texts:
+        yield _bad(check, where, "no record", f"the stream's {what} record is missing", remedy)
+        return
+    if len(texts) > 1:
+        yield _bad(check, where, f"{len(texts)} records", "receivers ignore all where there is more than one", remedy)
+        return
+    try:
+        found = parse(texts[0])
+    except ValueError as error:
+        yield _bad(check, where, f"'{texts[0]}'", str(error), remedy)
+        return
+    if found != parse(wanted):
+        yield _bad(check, where, f"'{texts[0]}'", "it is not the record that the fleet file asks for", remedy)
+        return
+    yield Verdict(check, OK)
+
+
+def _spf_limits(name: str, answers: Answers) -> Iterable[Verdict]:
+    where = f"{name} TXT (SPF)"
+    for text in answers.get(name, "TXT").values:
+        if tags.is_spf(text):
+            for problem in tags.spf_problems(text):
+                remedy = "Use fewer includes and addresses that lie side by side"
+                hard = "DNS lookups" in problem or len(text) <= tags.SPF_MAX_TEXT
+                yield (_bad if hard else _doubt)(SPF, where, f"{len(text)} characters", problem, remedy)
+
+
+def _dkim(key: Record, held: Mapping[str, str | None] | None, answers: Answers) -> Verdict:
+    name = f"{key['selector']}._domainkey.{key['domain']}"
+    where = f"{name} TXT (DKIM)"
+    remedy = "Publish the key that signs (playbook mailops.mta.dns)"
+    answer = answers.get(name, "TXT")
+    if answer.status == UNANSWERED:
+        return _unknown(DKIM, where, answer.detail)
+    if len(answer.values) != 1:
+        count = f"{len(answer.values)} records" if answer.values else "no record"
+        return _bad(DKIM, where, count, "a signature is verified with exactly one", remedy)
+    try:
+        found = tags.parse_dkim(answer.values[0])
+        wanted = held.get(name) if held is not None else None
+        signing = tags.parse_dkim(wanted) if wanted else None
+    except ValueError as error:
+        return _bad(DKIM, where, f"'{answer.values[0]}'", str(error), remedy)
+    if not found.public_key:
+        return _bad(DKIM, where, "an empty key", "that revokes the selector", remedy)
+    if found.key_type != key["algorithm"]:
+        return _bad(DKIM, where, f"k={found.key_type}", f"the stream signs with {key['algorithm']} here", remedy)
+    if held is not None and signing is None:
+        return _bad(
+            DKIM, where, "a record", "the key host has no key for it", "Make the keys (playbook mailops.mta.site)"
+        )
+    if signing and signing.public_key != found.public_key:
+        return _bad(DKIM, where, "another public key", "it is not the one on the key host, so signatures fail", remedy)
+    return Verdict(DKIM, OK)
+
+
+def _report_authorised(name: str, answers: Answers) -> Verdict:
+    where = f"{name} TXT"
+    answer = answers.get(name, "TXT")
+    if answer.status == UNANSWERED:
+        return _unknown(REPORTS, where, answer.detail)
+    if tags.authorises_reports(answer.values):
+        return Verdict(REPORTS, OK)
+    why = "without it receivers send no DMARC reports to that domain (RFC 9990 4)"
+    return _bad(REPORTS, where, _listed(answer.values), why, "Have 'v=DMARC1' published there, or use another rua")
+
+
+def _mail_exchangers(path: Record, answers: Answers) -> Iterable[Verdict]:
+    where = f"{path['domain']} MX"
+    answer = answers.get(path["domain"], "MX")
+    if answer.status == UNANSWERED:
+        yield _unknown(MX, where, answer.detail)
+        return
+    hosts = [value.partition(" ")[2] for value in answer.values]
+    if sorted(hosts) != sorted(path["mx"]):
+        why = f"bounces are to go to {', '.join(path['mx'])}"
+        yield _bad(MX, where, _listed(answer.values), why, "Publish the derived record (playbook mailops.mta.dns)")
+        return
+    for host in hosts:
+        found = [answers.get(host, rtype) for rtype in ("A", "AAAA")]
+        if any(entry.status == YES for entry in found):
+            yield Verdict(MX, OK)
+        elif any(entry.status == UNANSWERED for entry in found):
+            yield _unknown(MX, f"{host} A", found[0].detail or found[1].detail)
+        else:
+            yield _bad(
+                MX, f"{host} A", "no address", f"bounces for {path['domain']} cannot be delivered", "Give it one"
+            )
+
+
+# ---- judge: what the sink and the relay probe saw
+
+
+def _judge_arrivals(
+    address: Record, stream: Record, sent: Sequence[Record], arrived: Mapping[Any, Record], front_header: str | None
+) -> Iterable[Verdict]:
+    if not sent:
+        yield _unknown(
+            SOURCE, f"address {address['label']}", "no message was sent from it", "See the sending host's log"
+        )
+    for probe in sent:
+        line = arrived.get(probe["message_id"])
+        if line is not None:
+            yield from _judge_arrival(address, stream, probe, line, front_header)
+        elif probe.get("error"):
+            why = f"the listener on {probe['host']} did not take it"
+            yield _bad(SOURCE, _of(address, probe), str(probe["error"]), why, f"See the log on {probe['host']}")
+        else:
+            remedy = f"See the queue and the log on {probe['host']}"
+            yield _unknown(SOURCE, _of(address, probe), "the sink has not seen it", remedy)
+
+
+def _of(address: Record, probe: Record) -> str:
+    return f"mail of {probe['domain']} from address {address['label']}"
+
+
+def _judge_arrival(
+    address: Record, stream: Record, probe: Record, line: Record, front_header: str | None
+) -> Iterable[Verdict]:
+    where = _of(address, probe)
+    path = stream["return_path"]["domain"]
+
+    def check(column: str, good: bool, found: Any, why: str, remedy: str) -> Verdict:
+        return Verdict(column, OK) if good else _bad(column, where, str(found), why, remedy)
+
+    engine = f"Run site.yml on {address['host']}"
+    answer = f"the sink answered {line.get('answer')}"
+    yield check(
+        SOURCE, line.get("event") != "rejected", answer, "a receiver would refuse it too", "See the DNS findings"
+    )
+    source = line.get("source_ip")
+    yield check(SOURCE, source in address["ips"], f"source {source}", "it left from another address", engine)
+    ehlo = str(line.get("ehlo") or "").rstrip(".").lower()
+    yield check(SOURCE, ehlo == address["ehlo"], f"EHLO '{ehlo}'", f"the address's name is {address['ehlo']}", engine)
+    sender = str(line.get("mail_from") or "").rpartition("@")[2].lower()
+    yield check(SOURCE, sender == path, f"envelope sender at '{sender}'", f"bounces are to go to {path}", engine)
+    if front_header:
+        absent = front_header.lower() not in {str(header).lower() for header in line.get("headers") or ()}
+        yield check(SOURCE, absent, f"header {front_header}", "it is for inner use and tells outsiders streams", engine)
+    yield check(TLS, bool(line.get("tls")), "no TLS", "large receivers require it (Gmail since 2023)", engine)
+    yield _result(SPF, where, line.get("spf"), "SPF")
+    if "fcrdns" in line:
+        yield _result(FCRDNS, where, line["fcrdns"], "FCrDNS")
+    yield _result(DMARC, where, line.get("dmarc"), "DMARC")
+    signed = {(entry.get("domain"), entry.get("selector")): entry.get("result") for entry in line.get("dkim") or ()}
+    for key in stream["dkim"]:
+        if key["domain"] == probe["domain"]:
+            result = signed.get((key["domain"], key["selector"]))
+            yield _result(DKIM, f"{where}, selector {key['selector']}", {"result": result or "no signature"}, "DKIM")
+
+
+def _result(column: str, where: str, evaluated: Any, what: str) -> Verdict:
+    result = str((evaluated or {}).get("result") or "not evaluated")
+    if result == "pass":
+        return Verdict(column, OK)
+    if result in ("temperror", "not evaluated"):
+        return _unknown(column, where, f"{what} {result} at the sink")
+    return _bad(
+        column, where, f"{what} {result}", "the sink's own check did not pass", "See the DNS findings and the signer"
+    )
+
+
+CLOSED = "closed"
+REFUSED = "refused"
+FILTERED = "filtered"  # no answer at all: a firewall, or a vantage that reaches nothing
+OPEN = "open"
+
+
+def _judge_relay(host: str, relay: Sequence[Record] | None, reached: bool) -> Iterable[Verdict]:
+    if relay is None:
+        return
+    results = [result for result in relay if result["host"] == host]
+    if not results:
+        yield _unknown(RELAY, f"host {host}", "no port of it was tried")
+    answering = reached or any(result["state"] in (CLOSED, REFUSED) for result in results)
+    same: dict[tuple[str, str, str], list[int]] = {}
+    for result in results:
+        key = (result["ip"], result["state"], str(result.get("detail") or result["state"]))
+        same.setdefault(key, []).append(result["port"])
+    for (ip, state, reply), ports in same.items():
+        where = f"{host} {ip} port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))}"
+        if state == OPEN:
+            why = "whoever finds it sends spam from your addresses"
+            remedy = f"Narrow inject_from, or run site.yml on {host}"
+            yield _bad(RELAY, where, f"takes mail from outside ({reply})", why, remedy)
+        elif state in (CLOSED, REFUSED) or (state == FILTERED and answering):
+            yield Verdict(RELAY, OK)
+        else:
+            yield _unknown(RELAY, where, reply)
+
+
+# ---- the table
+
+
+_TITLES = {
+    "ehlo": "EHLO name",
+    FCRDNS: "FCrDNS",
+    SPF: "SPF",
+    DKIM: "DKIM",
+    DMARC: "DMARC",
+    MX: "MX",
+    TLS: "TLS",
+}
+
+
+def lines(proof: Proof, note: str = "") -> list[str]:
+    """The proof as a person reads it: one table, the findings under it, and a verdict."""
+    columns = ("stream", "host", "address", "ehlo", *CHECKS)
+    titles = {column: _TITLES.get(column, column) for column in columns}
+    width = {column: max(len(row[column]) for row in (titles, *proof.rows)) for column in columns}
+    table = [
+        "  ".join(row[column].ljust(width[column]) for column in columns).rstrip() for row in (titles, *proof.rows)
+    ]
+    ordered = sorted(proof.findings, key=lambda finding: finding.severity != ERROR)
+    count = sum(finding.severity == ERROR for finding in ordered)
+    verdict = f"{len(proof.rows)} addresses, {count} errors, {len(ordered) - count} warnings"
+    return [
+        table[0],
+        "-" * len(table[0]),
+        *table[1:],
+        "",
+        *(f"{number}. {finding}" for number, finding in enumerate(ordered, 1)),
+        *([note] if note else []),
+        verdict,
+    ]

@@ -1,0 +1,138 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SPF: pyspf, which shares no code with ours, says the same over one zone held in memory."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core import spf, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import (
+    NO,
+    UNKNOWN,
+    YES,
+    Answer,
+    Answers,
+    Question,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+pyspf = pytest.importorskip("spf")
+pytest.importorskip("dns")
+
+
+class Zone(dict):
+    """Every name that it does not hold does not exist."""
+
+    def get(self, question, default=None):
+        values = super().get((question.name, question.rtype))
+        return Answer(YES, tuple(values)) if values else Answer(NO)
+
+
+def oracle(zone, ip, domain, sender=None, ehlo=None):
+    def look_up(name, rtype, tcpfallback=True, timeout=30):
+        for value in dict.get(zone, (str(name).lower().rstrip("."), rtype), ()):
+            if rtype == "TXT":
+                yield (name, rtype), (value.encode(),)
+            elif rtype == "MX":
+                preference, _space, host = value.partition(" ")
+                yield (name, rtype), (int(preference), host)
+            else:
+                yield (name, rtype), value
+
+    before = pyspf.DNSLookup
+    pyspf.DNSLookup = lambda *arguments, **named: list(look_up(*arguments, **named))
+    try:
+        query = pyspf.query(i=ip, s=sender or f"postmaster@{domain}", h=ehlo or domain, strict=True)
+        return query.check()[0]
+    finally:
+        pyspf.DNSLookup = before
+
+
+def ours(zone, ip, domain, **more):
+    return spf.evaluate(ip, domain, Answers(zone), **more)
+
+
+# pyspf takes an IPv4-mapped IPv6 address for IPv4; no mail comes from one.
+SOURCES = st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) is None)
+
+
+@given(st.lists(SOURCES, min_size=1, max_size=10), SOURCES, st.sampled_from(("-all", "~all")))
+def test_pyspf_lets_exactly_the_pool_pass(pool, stranger, last):
+    zone = Zone({("x.test", "TXT"): ["site=1", tags.spf(map(str, pool), all=last)]})
+    for ip in pool:
+        assert oracle(zone, str(ip), "x.test") == ours(zone, str(ip), "x.test").result == "pass"
+    expected = "pass" if stranger in pool else {"-all": "fail", "~all": "softfail"}[last]
+    assert oracle(zone, str(stranger), "x.test") == ours(zone, str(stranger), "x.test").result == expected
+
+
+@given(st.integers(0, 2**32 - 5), st.sets(st.integers(0, 8), min_size=1))
+def test_neighbours_outside_the_pool_do_not_pass(base, offsets):
+    base = min(base, 2**32 - 10)
+    zone = Zone({("x.test", "TXT"): [tags.spf(str(ipaddress.IPv4Address(base + offset)) for offset in offsets)]})
+    for offset in range(9):
+        ip = str(ipaddress.IPv4Address(base + offset))
+        expected = "pass" if offset in offsets else "fail"
+        assert oracle(zone, ip, "x.test") == ours(zone, ip, "x.test").result == expected
+
+
+HOSTS = ("x.test", "a.test", "b.test", "c.test", "void.test")
+SIMPLE = (
+    *("a", "mx", "a/24", "mx/30", "ip4:192.0.2.0/28", "-ip4:192.0.2.7", "ip6:2001:db8::/64", "?all", "-all"),
+    *("a:%{d}", "exists:%{ir}.%{v}.a.test", "a:%{o}", "mx:%{d2}"),
+)
+
+
+def records(host):
+    """SPF records of ``host``; none refers to itself, which pyspf refuses before it evaluates anything."""
+    others = st.sampled_from([other for other in HOSTS[1:] if other != host])
+    names = st.builds(
+        "{}{}:{}".format,
+        st.sampled_from(("", "-", "~", "?")),
+        st.sampled_from(("include", "a", "mx", "exists")),
+        others,
+    )
+    return st.builds(
+        lambda terms, redirect: " ".join(("v=spf1", *terms, *redirect)),
+        st.lists(st.one_of(names, st.sampled_from(SIMPLE)), max_size=5),
+        st.one_of(st.just(()), others.map(lambda other: (f"redirect={other}",))),
+    )
+
+
+IPS = st.lists(st.integers(0, 15).map("192.0.2.{}".format), max_size=2, unique=True)
+MXS = st.lists(st.sampled_from(HOSTS).map("10 {}".format), max_size=2, unique=True)
+ZONES = st.fixed_dictionaries(
+    {
+        (host, rtype): values
+        for host in HOSTS[:-1]
+        for rtype, values in (("TXT", st.lists(records(host), max_size=1)), ("A", IPS), ("MX", MXS))
+    }
+)
+
+
+@given(ZONES, st.integers(0, 15).map("192.0.2.{}".format))
+def test_any_record_is_judged_as_pyspf_judges_it(zone, ip):
+    assert ours(Zone(zone), ip, "x.test").result == oracle(Zone(zone), ip, "x.test")
+
+
+def test_limits():
+    eleven = {("x.test", "TXT"): ["v=spf1 " + " ".join(f"include:s{number}.test" for number in range(11)) + " -all"]}
+    eleven.update({(f"s{number}.test", "TXT"): ["v=spf1 -all"] for number in range(11)})
+    assert ours(Zone(eleven), "192.0.2.1", "x.test").result == "permerror"
+    voids = Zone({("x.test", "TXT"): ["v=spf1 a:v1.test a:v2.test a:v3.test ip4:192.0.2.1 -all"]})
+    assert ours(voids, "192.0.2.1", "x.test").result == "permerror"
+    two = Zone({("x.test", "TXT"): ["v=spf1 -all", "v=spf1 +all"]})
+    assert ours(two, "192.0.2.1", "x.test").result == oracle(two, "192.0.2.1", "x.test") == "permerror"
+
+
+def test_what_is_not_known_is_asked_and_unknown_until_then():
+    known = {Question("x.test", "TXT"): Answer(YES, ("v=spf1 include:y.test -all",))}
+    answers = Answers(known)
+    assert spf.evaluate("192.0.2.1", "x.test", answers).result == UNKNOWN
+    assert answers.wanted == {Question("y.test", "TXT")}
+    known[Question("y.test", "TXT")] = Answer(UNKNOWN, detail="SERVFAIL")
+    result = spf.evaluate("192.0.2.1", "x.test", Answers(known))
+    assert (result.result, "SERVFAIL" in result.why) == (UNKNOWN, True)
