@@ -1,0 +1,316 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must change in one zone, and what must not. Values are owned, not record sets.
+
+A declared TXT value claims the value with the same version tag at its name (our SPF replaces the SPF that stands there)
+and nothing else; a declared value of another type claims the record set. Values that are no longer declared are ours to
+delete only where the zone's manifest says that we wrote them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, records
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.manifest import Manifest, mark
+from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet, State
+
+SMALL_ZONE = 10  # below this many owned record sets a percentage says nothing
+DEFAULT_TTL = 3600
+MAX_TTL = 2**31 - 1  # RFC 2181 8
+
+_VERSION = re.compile(r"\s*v\s*=\s*([A-Za-z0-9]+)\s*(?:;|\s|\Z)")
+_VERSIONS = frozenset(("spf1", "dmarc1", "stsv1", "tlsrptv1", "dkim1", "bimi1"))
+_KEY_TAG = re.compile(r"(?:^|;)\s*[kp]\s*=")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one zone should hold: complete record sets, and those whose values are not known yet and must rest."""
+
+    sets: tuple[RecordSet, ...]
+    held: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The changes of one zone in the order in which they are safe. Empty where nothing must change."""
+
+    changes: tuple[Change, ...]
+    manifest: tuple[Change, ...]  # for a provider that applies everything at once
+    manifest_before: tuple[Change, ...]  # a superset of old and new, written before the changes
+    manifest_after: tuple[Change, ...]  # shrinks it, after them
+    retirable: tuple[RecordSet, ...]
+    findings: tuple[Finding, ...]
+    owned_sets: int
+    owned: int
+    touched: int
+
+    @property
+    def empty(self) -> bool:
+        return not (self.changes or self.manifest)
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.touched / self.owned if self.owned else 0.0
+
+    def over(self, percent: float) -> bool:
+        """True where it touches more of a zone's owned values than ``percent``."""
+        return self.owned_sets >= SMALL_ZONE and self.percent > percent
+
+
+def claim(name: str, text: str) -> tuple[str, str]:
+    """What a TXT value stands for at its name: a kind of policy of which there is one, or only itself."""
+    found = _VERSION.match(text)
+    if found and found.group(1).lower() in _VERSIONS:
+        return ("version", found.group(1).lower())
+    # RFC 6376 3.6.1: in a key record the v= tag may be left out.
+    if not found and "_domainkey" in name and _KEY_TAG.search(text):
+        return ("version", "dkim1")
+    return ("text", text)
+
+
+def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Wanted], list[Finding]]:
+    """Declared records by zone, values of one name and type united, and a finding for each that cannot stand."""
+    sets: dict[str, dict[Key, RecordSet]] = {zone: {} for zone in zones}
+    held: dict[str, set[Key]] = {zone: set() for zone in sets}
+    findings: list[Finding] = []
+    for entry in declared:
+        made = _declared(entry, sets)
+        if isinstance(made, Finding):
+            findings.append(made)
+            continue
+        zone, record_set = made
+        if not record_set.values:
+            held[zone].add(record_set.key)
+            continue
+        other = sets[zone].get(record_set.key)
+        if other:
+            record_set = RecordSet.of(
+                other.name, other.type, min(other.ttl, record_set.ttl), (*other.values, *record_set.values)
+            )
+        sets[zone][record_set.key] = record_set
+    return {zone: Wanted(tuple(sets[zone].values()), frozenset(held[zone])) for zone in sets}, findings
+
+
+def _declared(entry: Mapping[str, Any], zones: Mapping[str, Any]) -> tuple[str, RecordSet] | Finding:
+    rtype = str(entry.get("type") or "").upper()
+    where = f"record {entry.get('name')} {rtype}"
+    try:
+        name = names.to_ascii(str(entry.get("name") or ""))
+    except ValueError as error:
+        return Finding(where, f"the name {entry.get('name')}", str(error), "write a domain name")
+    problem = names.owner_problem(name)
+    if problem:
+        return Finding(where, f"the name '{name}'", problem, "write a domain name")
+    problem = records.check_type(rtype)
+    if problem:
+        return Finding(where, f"the type '{rtype}'", problem, "leave it to the server or correct the type")
+    zone = names.enclosing(name, zones)
+    if zone is None:
+        return Finding(where, "no zone for it", "none of the zones given holds this name", "add its zone to zones")
+    if manifest.is_manifest(name, zone):
+        return Finding(where, "a reserved name", "the list of owned values stands there", "choose another name")
+    raw_ttl = entry.get("ttl")
+    ttl = DEFAULT_TTL if raw_ttl is None else int(raw_ttl)
+    if not 0 <= ttl <= MAX_TTL:
+        return Finding(where, f"ttl {ttl}", f"a TTL is 0 to {MAX_TTL} seconds", "correct it")
+    values = []
+    for value in entry.get("values") or ():
+        try:
+            values.append(records.declared(rtype, str(value)))
+        except ValueError as error:
+            return Finding(where, f"the value '{value}'", str(error), "correct the value")
+    if rtype == "CNAME" and len(set(values)) > 1:
+        return Finding(where, f"{len(set(values))} values", "a name is an alias of one other", "leave one value")
+    return zone, RecordSet.of(name, rtype, ttl, values)
+
+
+def plan(zone: str, state: State, wanted: Wanted, owner: str, *, retire: bool = False) -> Plan:
+    """What leads from ``state`` to ``wanted``. With ``retire``, values that only the manifest lists are deleted too."""
+    listed = Manifest.read(state, zone, owner)
+    beside = _Aliases(state, wanted, listed, retire)
+    findings: list[Finding] = []
+    changed: dict[Key, Change] = {}
+    marks: set[bytes] = set()
+    resting = set(wanted.held)
+    for record_set in wanted.sets:
+        key = (record_set.name, record_set.type)
+        existing = state.get(key)
+        if existing == record_set:
+            marks.update([mark(key, value) for value in record_set.values])
+            continue
+        finding = beside.problem(record_set)
+        change = None if finding else _merge(existing, record_set, listed)
+        if change and not finding:
+            finding = _contested(change, listed)
+        if finding:
+            findings.append(finding)
+            resting.add(record_set.key)
+            continue
+        marks.update([mark(record_set.key, value) for value in record_set.values])
+        if change:
+            changed[record_set.key] = change
+
+    index: dict[bytes, tuple[Key, str]] = {}
+    if any(change.before for change in changed.values()) or not listed.ours <= marks:
+        index = {mark(each.key, value): (each.key, value) for each in state.values() for value in each.values}
+    kept, leaving = _stale(listed, marks, index, changed, resting)
+    retirable: tuple[RecordSet, ...] = ()
+    if retire:
+        for key, values in leaving.items():
+            changed[key] = _without(state[key], changed.get(key), values)
+    else:
+        retirable = tuple(RecordSet.of(*key, state[key].ttl, values) for key, values in sorted(leaving.items()))
+        kept.update(mark(key, value) for key, values in leaving.items() for value in values)
+
+    final = marks | kept
+    once = tuple(manifest.changes(state, zone, owner, final))
+    before: tuple[Change, ...] = ()
+    after = once
+    if once and changed:
+        before = tuple(manifest.changes(state, zone, owner, final | listed.ours, keep=True))
+        after = tuple(manifest.changes(apply(state, before), zone, owner, final))
+    return Plan(
+        _in_order(changed.values()),
+        once,
+        before,
+        after,
+        retirable,
+        tuple(findings),
+        *_weigh(listed, marks, index, changed),
+    )
+
+
+def apply(state: State, changes: Iterable[Change]) -> dict[Key, RecordSet]:
+    """``state`` after ``changes``."""
+    result = dict(state)
+    for change in changes:
+        if change.after:
+            result[change.key] = change.after
+        else:
+            result.pop(change.key, None)
+    return result
+
+
+class _Aliases:
+    """Where a CNAME stands, nothing else may (RFC 1034 3.6.2): what stands in the way of a declared record set."""
+
+    def __init__(self, state: State, wanted: Wanted, listed: Manifest, retire: bool) -> None:
+        self._types: dict[str, list[RecordSet]] = {}
+        alias_wanted = {each.name for each in wanted.sets if each.type == "CNAME"}
+        for (name, rtype), record_set in state.items():
+            if rtype == "CNAME" or name in alias_wanted:
+                leaves = retire and all(mark(record_set.key, value) in listed.ours for value in record_set.values)
+                if not leaves:
+                    self._types.setdefault(name, []).append(record_set)
+
+    def problem(self, record_set: RecordSet) -> Optional[Finding]:
+        for other in self._types.get(record_set.name, ()):
+            if other.type != record_set.type and "CNAME" in (other.type, record_set.type):
+                return Finding(
+                    f"record {record_set.name} {record_set.type}",
+                    f"{other.type} {' '.join(other.values)} stands at this name",
+                    "an alias cannot share its name with other records",
+                    f"remove the {other.type}, or run with retire if this fleet wrote it",
+                )
+        return None
+
+
+def _merge(existing: Optional[RecordSet], wanted: RecordSet, listed: Manifest) -> Optional[Change]:
+    """How ``wanted`` joins what stands there, or None where it already does."""
+    if existing is None:
+        return Change(None, wanted)
+    if existing == wanted:
+        return None
+    kept: list[str] = []
+    if wanted.type == "TXT":
+        claims = {claim(wanted.name, value) for value in wanted.values}
+        kept = [value for value in existing.values if claim(wanted.name, value) not in claims]
+    # A record set has one TTL; where somebody else has a value in it, it is not ours to change.
+    shared = any(mark(wanted.key, value) not in listed.ours for value in kept)
+    if listed.others and not shared:
+        shared = any(mark(wanted.key, value) in listed.others for value in existing.values)
+    after = RecordSet.of(wanted.name, wanted.type, existing.ttl if shared else wanted.ttl, (*kept, *wanted.values))
+    return None if after == existing else Change(existing, after)
+
+
+def _contested(change: Change, listed: Manifest) -> Optional[Finding]:
+    """A finding where ``change`` would remove a value that another owner lists."""
+    lost = [value for value in change.removed if listed.others and mark(change.key, value) in listed.others]
+    if not lost:
+        return None
+    return Finding(
+        f"record {change.key[0]} {change.key[1]}",
+        f"{lost[0]} stands there and belongs to another fleet",
+        "both would overwrite each other at every run",
+        "let one of the fleets declare this name",
+    )
+
+
+def _stale(
+    listed: Manifest,
+    marks: set[bytes],
+    index: Mapping[bytes, tuple[Key, str]],
+    changed: Mapping[Key, Change],
+    resting: set[Key],
+) -> tuple[set[bytes], dict[Key, list[str]]]:
+    """What the manifest lists and nobody declares: marks that stay in it, and values that may leave."""
+    kept: set[bytes] = set()
+    leaving: dict[Key, list[str]] = {}
+    for each in listed.ours - marks:
+        if each not in index:
+            continue
+        key, value = index[each]
+        change = changed.get(key)
+        if change and value in change.removed:
+            continue
+        if key in resting:
+            kept.add(each)
+        elif each not in listed.others:
+            leaving.setdefault(key, []).append(value)
+    return kept, leaving
+
+
+def _without(existing: RecordSet, change: Optional[Change], values: Iterable[str]) -> Change:
+    after = change.after if change else existing
+    gone = set(values)
+    left = [value for value in after.values if value not in gone] if after else []
+    return Change(existing, RecordSet.of(existing.name, existing.type, after.ttl, left) if after and left else None)
+
+
+def _in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Addresses before the MX records that need them, and deletions last unless a new set takes the name."""
+    listed = list(changes)
+    taken = {change.key[0] for change in listed if change.before is None}
+
+    def rank(change: Change) -> tuple[int, Key]:
+        name, rtype = change.key
+        weight = 0 if rtype in ("A", "AAAA") else 2 if rtype == "MX" else 1
+        if change.after is None:
+            weight = -1 if name in taken else 5 - weight
+        return weight, change.key
+
+    return tuple(sorted(listed, key=rank))
+
+
+def _weigh(
+    listed: Manifest, marks: set[bytes], index: Mapping[bytes, tuple[Key, str]], changed: Mapping[Key, Change]
+) -> tuple[int, int, int]:
+    """Owned record sets and values that stand in the zone, and how many of those values change."""
+    removed = {mark(key, value) for key, change in changed.items() for value in change.removed}
+    mine = listed.ours | marks
+    retimed = {
+        each
+        for key, change in changed.items()
+        if change.retimed and change.before
+        for each in (mark(key, value) for value in change.before.values)
+        if each in mine
+    }
+    owned = [key for each, (key, _value) in index.items() if each in mine or each in removed]
+    return len(set(owned)), len(owned), len(removed | retimed)

@@ -1,0 +1,360 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes zones as they are wanted: read, plan, write, read again, until nothing is left to plan.
+
+A write is never repeated. After a failure whose effect is unknown the zone is read and planned anew, so that an answer
+that was lost costs nothing and a change of somebody else is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, records, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet, State
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Plan, Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.providers import servers
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
+    Conflict,
+    Permanent,
+    Provider,
+    ProviderError,
+    Transient,
+)
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import Pace
+
+AT_ONCE = 4
+_CONFLICTS = 20
+_ROUNDS = 8  # plans that were written whole and did not last
+
+
+@dataclass(frozen=True)
+class Policy:
+    owner: str
+    retire: bool = False
+    force: bool = False
+    max_change_percent: float = 30.0
+    timeout_seconds: float = 120.0
+    check: bool = False
+    diff: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One zone to make. ``open`` connects lazily and may raise ProviderError."""
+
+    zone: str
+    provider: str
+    open: Callable[[], Provider]
+    wanted: Wanted
+    servers: tuple[tuple[str, int], ...] = ()
+    servers_wait_seconds: float = 10.0
+
+
+@dataclass
+class Outcome:
+    zone: str
+    provider: str
+    before: str = ""
+    after: str = ""
+    changes: dict[Key, Change] = field(default_factory=dict)
+    retirable: tuple[RecordSet, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes)
+
+    def count(self, action: str) -> int:
+        return sum(
+            change.action == action
+            for key, change in self.changes.items()
+            if not manifest.is_manifest(key[0], self.zone)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.zone,
+            "provider": self.provider,
+            "changed": self.changed,
+            "created": self.count(records.CREATE),
+            "updated": self.count(records.UPDATE),
+            "deleted": self.count(records.DELETE),
+            "retirable": [line for record_set in self.retirable for line in record_set.lines()],
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
+
+
+def run_all(jobs: Sequence[Job], policy: Policy, pace: Optional[Pace] = None) -> list[Outcome]:
+    """Every zone, several at once; one that fails stops no other."""
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        return list(pool.map(lambda job: run(job, policy, pace or Pace()), jobs))
+
+
+def run(job: Job, policy: Policy, pace: Pace) -> Outcome:
+    """One zone. All that goes wrong ends in ``findings``."""
+    work = _Work(job, policy, pace)
+    try:
+        provider = job.open()
+    except ProviderError as error:
+        work.fail(error)
+        return work.outcome
+    try:
+        work.converge(provider)
+        work.ask_servers()
+    except Exception as error:  # a fault of ours in one zone must not hide what happened in the others
+        work.fail(Permanent(f"{type(error).__name__}: {error}", "this is a fault of the collection", "report it"))
+    finally:
+        provider.close()
+    return work.outcome
+
+
+class _Work:
+    """What is known while one zone is made."""
+
+    def __init__(self, job: Job, policy: Policy, pace: Pace) -> None:
+        self.job = job
+        self.policy = policy
+        self.pace = pace
+        self.outcome = Outcome(job.zone, job.provider)
+        self.open_batch: Sequence[Change] = ()  # written, or not: nobody said
+        self.state: State = {}
+        self.complete = False
+
+    def converge(self, provider: Provider) -> None:
+        deadline = self.pace.clock() + self.policy.timeout_seconds
+        failures = {"read": 0, "write": 0}
+        conflicts = rounds = 0
+        first = True
+        while True:
+            stage = "read"
+            try:
+                self.state = provider.read()
+                failures["read"] = 0
+                self.settle()
+                plan = zones.plan(
+                    self.job.zone, self.state, self.job.wanted, self.policy.owner, retire=self.policy.retire
+                )
+                if self.policy.diff and first:
+                    self.show(plan)
+                first = False
+                if self.stop(plan, rounds):
+                    return
+                stage = "write"
+                for batch in batches(plan, provider):
+                    self.open_batch = batch
+                    provider.write(batch)
+                    self.note(batch)
+                    self.open_batch = ()
+                    failures["write"] = conflicts = 0
+                rounds += 1
+            except Conflict as error:
+                self.open_batch = ()
+                conflicts += 1
+                if conflicts >= _CONFLICTS or not self.wait(conflicts, 0.0 if conflicts == 1 else None, deadline):
+                    self.fail(error, "somebody else keeps changing this zone", "run again when that is over")
+                    return
+            except Transient as error:
+                failures[stage] += 1
+                if not error.unsure and stage == "write":
+                    self.open_batch = ()
+                if failures[stage] >= error.tries or not self.wait(sum(failures.values()), error.after, deadline):
+                    self.look_once_more(provider)
+                    self.fail(error)
+                    return
+            except Permanent as error:
+                self.open_batch = ()
+                self.fail(error)
+                return
+
+    def stop(self, plan: Plan, rounds: int) -> bool:
+        """Notes what the plan says beside its changes. True where nothing is to be done, or nothing may be."""
+        policy = self.policy
+        over = plan.over(policy.max_change_percent) and not policy.force
+        if not (plan.empty or over or policy.check or rounds >= _ROUNDS):
+            return False
+        findings = [self.place(finding) for finding in plan.findings]
+        self.outcome.retirable = plan.retirable
+        if plan.retirable:
+            findings.append(_retirable(self.job.zone, plan.retirable))
+        if over:
+            findings.append(_over(self.job.zone, plan, policy.max_change_percent))
+        elif policy.check:
+            self.note([*plan.changes, *plan.manifest])
+        elif not plan.empty:
+            findings.append(_restless(self.job.zone, plan))
+        self.outcome.findings.extend(findings)
+        self.complete = plan.empty
+        return True
+
+    def note(self, batch: Iterable[Change]) -> None:
+        """``batch`` has happened."""
+        for change in batch:
+            first = self.outcome.changes.get(change.key)
+            before = first.before if first else change.before
+            if before == change.after:
+                self.outcome.changes.pop(change.key, None)
+            else:
+                self.outcome.changes[change.key] = Change(before, change.after)
+
+    def settle(self) -> None:
+        """Finds out from the zone as it is now which part of an unanswered write happened."""
+        batch, self.open_batch = self.open_batch, ()
+        self.note(change for change in batch if self.state.get(change.key) == change.after)
+
+    def look_once_more(self, provider: Provider) -> None:
+        """Before giving up: whether an unanswered write happened."""
+        if self.open_batch:
+            try:
+                self.state = provider.read()
+            except ProviderError:
+                return
+            self.settle()
+
+    def wait(self, attempt: int, after: Optional[float], deadline: float) -> bool:
+        seconds = self.pace.seconds(attempt, after)
+        if self.pace.clock() + seconds > deadline:
+            return False
+        self.pace.sleep(seconds)
+        return True
+
+    def show(self, plan: Plan) -> None:
+        every = [*plan.changes, *plan.manifest]
+        self.outcome.before = _text(self.job.zone, (change.before for change in every))
+        self.outcome.after = _text(self.job.zone, (change.after for change in every))
+
+    def place(self, finding: Finding) -> Finding:
+        return Finding(
+            f"zone {self.job.zone}, {finding.where}", finding.found, finding.why, finding.remedy, finding.severity
+        )
+
+    def fail(self, error: ProviderError, why: str = "", remedy: str = "") -> None:
+        unknown = ""
+        if self.open_batch:
+            # Nobody can tell any more; to say that nothing changed might be a lie.
+            self.note(self.open_batch)
+            unknown = "; whether the last write happened is unknown, the next run finds out"
+        self.outcome.findings.append(
+            Finding(
+                f"zone {self.job.zone} ({self.job.provider})",
+                error.found + unknown,
+                why or error.why or "the service says so",
+                remedy or error.remedy or "run again later",
+            )
+        )
+
+    def ask_servers(self) -> None:
+        """Every authoritative server shows what was written, or there is a finding."""
+        if self.policy.check or not (self.complete and self.outcome.changed):
+            return
+        keys = list(self.outcome.changes)
+        self.outcome.findings.extend(
+            self.place(finding)
+            for finding in servers.unequal(self.job.servers, keys, self.state, self.job.servers_wait_seconds, self.pace)
+        )
+
+
+def batches(plan: Plan, provider: Provider) -> Iterator[list[Change]]:
+    """The plan in writes that the service takes.
+
+    One write where it fits. Else the manifest goes first as a superset and shrinks last: a run that is killed in
+    between leaves nothing that the manifest does not list.
+    """
+    once = [*plan.manifest, *plan.changes]
+    sizes = [provider.cost(change) for change in once]
+    if sum(sizes) <= provider.limits.max_cost and len(once) <= provider.limits.max_changes:
+        yield once
+        return
+    yield from _cut([*plan.manifest_before, *plan.changes], provider)
+    yield from _cut(plan.manifest_after, provider)
+
+
+def _cut(changes: Iterable[Change], provider: Provider) -> Iterator[list[Change]]:
+    batch: list[Change] = []
+    total = 0
+    for change in changes:
+        cost = provider.cost(change)
+        if batch and (total + cost > provider.limits.max_cost or len(batch) >= provider.limits.max_changes):
+            yield batch
+            batch, total = [], 0
+        batch.append(change)
+        total += cost
+    if batch:
+        yield batch
+
+
+def _text(zone: str, sets: Iterable[Optional[RecordSet]]) -> str:
+    lines: list[str] = []
+    for record_set in sets:
+        if record_set is None:
+            continue
+        if manifest.is_manifest(record_set.name, zone):
+            lines.extend(f"{record_set.name} lists {manifest.describe(value)}" for value in record_set.values)
+        else:
+            lines.extend(record_set.lines())
+    return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def _retirable(zone: str, sets: Sequence[RecordSet]) -> Finding:
+    lines = [line for record_set in sets for line in record_set.lines()]
+    return Finding(
+        f"zone {zone}",
+        f"{len(lines)} value(s) that nothing declares any more: {_some(lines)}",
+        "this fleet wrote them and kept them, because mail in flight may still need them",
+        "run with retire when nothing does",
+        WARNING,
+    )
+
+
+def _over(zone: str, plan: Plan, percent: float) -> Finding:
+    lines: list[str] = []
+    for change in plan.changes:
+        before = change.before.lines() if change.before else []
+        after = set(change.after.lines()) if change.after else set()
+        lines.extend(line for line in before if line not in after)
+    return Finding(
+        f"zone {zone}",
+        f"the plan deletes or updates {plan.touched} of {plan.owned} owned values ({plan.percent:.0f} %): "
+        + _some(lines),
+        f"more than {percent:g} % at once is more often a mistake in the fleet file than a wish, so it was not written",
+        "look at the list; if it is right, run with force",
+    )
+
+
+def _restless(zone: str, plan: Plan) -> Finding:
+    names = sorted({f"{change.key[0]} {change.key[1]}" for change in (*plan.changes, *plan.manifest)})
+    return Finding(
+        f"zone {zone}",
+        f"written {_ROUNDS} times and still not as planned: {_some(names)}",
+        "the service stores something else, or somebody undoes it",
+        "compare the record with what the service shows, and find the other writer",
+    )
+
+
+def _some(lines: Sequence[str], limit: int = 20) -> str:
+    shown = "; ".join(line if len(line) <= 120 else f"{line[:117]}..." for line in lines[:limit])
+    return f"{shown}; and {len(lines) - limit} more" if len(lines) > limit else shown
+
+
+def summary(outcomes: Iterable[Outcome]) -> Mapping[str, Any]:
+    """All outcomes as a module returns them."""
+    done = list(outcomes)
+    return {
+        "changed": any(outcome.changed for outcome in done),
+        "zones": [outcome.as_dict() for outcome in done],
+        "diff": [
+            {
+                "before_header": f"zone {outcome.zone}",
+                "after_header": f"zone {outcome.zone}",
+                "before": outcome.before,
+                "after": outcome.after,
+            }
+            for outcome in done
+            if outcome.before != outcome.after
+        ],
+    }

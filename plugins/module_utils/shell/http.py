@@ -1,0 +1,114 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP for the APIs of DNS services: one kept connection, hard time limits, and no request sent twice.
+
+Also how long to wait before the next try, with the clock and the dice as arguments.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import random
+import ssl
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+MAX_BODY = 256 * 1024 * 1024
+
+
+class NotConnected(Exception):
+    """Nothing was sent."""
+
+
+class AnswerLost(Exception):
+    """The request may have been carried out; its answer did not come."""
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Full-jitter backoff: a random part of a limit that doubles with each try."""
+
+    base_seconds: float = 0.5
+    cap_seconds: float = 10.0
+    sleep: Callable[[float], None] = field(default=time.sleep)
+    dice: Callable[[], float] = field(default=random.random)
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+    def seconds(self, attempt: int, after: Optional[float] = None) -> float:
+        """How long to wait before try ``attempt`` (from 1), or as long as the service asked."""
+        if after is not None:
+            return max(0.0, after)
+        return self.dice() * min(self.cap_seconds, self.base_seconds * 2.0 ** min(attempt, 30))
+
+
+class HttpClient:
+    """One service at one base address. Not for several threads at once."""
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], timeout_seconds: float = 20.0, ca_file: Optional[str] = None
+    ) -> None:
+        parsed = urllib.parse.urlsplit(url)
+        if parsed.scheme not in ("http", "https") or not parsed.hostname:
+            raise ValueError(f"'{url}' is no http or https address")
+        self._path = parsed.path.rstrip("/")
+        self._headers = {"Accept": "application/json", "User-Agent": "mailops.mta", **headers}
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        self._connection: http.client.HTTPConnection
+        if parsed.scheme == "https":
+            context = ssl.create_default_context(cafile=ca_file)
+            self._connection = http.client.HTTPSConnection(
+                parsed.hostname, port, timeout=timeout_seconds, context=context
+            )
+        else:
+            self._connection = http.client.HTTPConnection(parsed.hostname, port, timeout=timeout_seconds)
+
+    def request(self, method: str, path: str, body: Optional[bytes] = None) -> Response:
+        connection = self._connection
+        if connection.sock is None:
+            try:
+                connection.connect()
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                raise NotConnected(str(error)) from error
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.request(method, self._path + path, body=body, headers=headers)
+            answer = connection.getresponse()
+            data = answer.read(MAX_BODY)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            raise AnswerLost(f"{type(error).__name__}: {error}") from error
+        if answer.length:  # read() with a limit says nothing about a body that ends early
+            self.close()
+            raise AnswerLost("the answer is cut off or far too long")
+        if answer.will_close:
+            self.close()
+        return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, data)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def retry_after(response: Response, now: Callable[[], float] = time.time) -> Optional[float]:
+    """The seconds that a Retry-After header asks for (RFC 9110 10.2.3), or None."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now())
+    except (TypeError, ValueError, IndexError):
+        return None

@@ -1,0 +1,390 @@
+#!/usr/bin/python
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dns_records
+short_description: Make the record sets of a fleet stand in its zones
+version_added: 0.1.0
+author: mailops.mta contributors (@mailops)
+description:
+  - Compares what is wanted with what the zones hold, shows the difference, and applies it in few writes.
+  - Works on values, not on whole record sets. A declared TXT value replaces only the value with the same version tag at
+    its name (an SPF policy replaces the SPF policy); every other value and the record set's TTL survive. A declared
+    value of another type claims its record set.
+  - Values that are no longer declared are deleted only with O(retire), and only where the zone's own list of values
+    that this O(owner) wrote has them. The list stands in TXT records at C(_mailops.<zone>).
+  - A write is never repeated. After a failure the zone is read and planned anew, so a run that was interrupted is
+    finished by the next one.
+  - One task serves all zones. A zone that fails does not stop the others; the task fails at the end with every finding.
+requirements:
+  - dnspython, for the provider V(rfc2136) and where a zone names C(servers)
+attributes:
+  check_mode:
+    description: Reads the zones and reports what would change, and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows the values of each zone that change, one a line.
+    support: full
+  idempotent:
+    description: A second run changes nothing.
+    support: full
+options:
+  owner:
+    description: The name of the fleet. Values of other owners in the same zone are never touched.
+    type: str
+    required: true
+  zones:
+    description: The zones and who serves them. Each record belongs to the longest zone that its name lies in.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The zone's name.
+        type: str
+        required: true
+      provider:
+        description: The service.
+        type: str
+        required: true
+        choices: [memory, powerdns, rfc2136]
+      credentials:
+        description: Which entry of O(credentials) opens it.
+        type: str
+      options:
+        description:
+          - Settings of this zone.
+          - C(servers) lists authoritative servers (addresses or names, C(:port) where it is not 53) that are asked for
+            every changed record set afterwards.
+          - C(servers_wait_seconds) is how long they may lag, 10 by default.
+        type: dict
+        default: {}
+  records:
+    description: Every record set that the fleet needs. Record sets of the same name and type are united.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The full name.
+        type: str
+        required: true
+      type:
+        description: The type, such as V(TXT).
+        type: str
+        required: true
+      ttl:
+        description: Seconds. 3600 where nothing is given.
+        type: int
+      values:
+        description:
+          - The values as in a zone file. TXT is written as plain text of any length, or in quotes.
+          - Where there are none, nothing is known about this record set yet and what stands there rests.
+        type: list
+        elements: str
+      reason:
+        description: What it is for.
+        type: str
+  credentials:
+    description:
+      - Access to the services, by name. Only C(url), C(server), C(port), C(server_id), C(ca_file), C(key_name) and
+        C(key_algorithm) are ever shown.
+      - V(powerdns) takes C(url), C(api_key) and perhaps C(server_id) (C(localhost)) and C(ca_file).
+      - V(rfc2136) takes C(server), C(key_name), C(key_secret) and perhaps C(port) (53) and C(key_algorithm)
+        (C(hmac-sha256)).
+    type: dict
+    default: {}
+  retire:
+    description: Delete the values that this owner wrote and no longer declares. Otherwise they are reported and kept.
+    type: bool
+    default: false
+  force:
+    description: Apply a plan even where it touches more than O(max_change_percent).
+    type: bool
+    default: false
+  max_change_percent:
+    description: How much of a zone's owned values one run may delete or update. Counts from ten owned record sets.
+    type: float
+    default: 30
+  timeout_seconds:
+    description: How long one zone may take, with all waits and repeated readings.
+    type: float
+    default: 120
+seealso:
+  - module: community.general.nsupdate
+"""
+
+EXAMPLES = r"""
+- name: Publish the records of the fleet
+  mailops.mta.dns_records:
+    owner: example
+    zones:
+      - {name: example.com, provider: powerdns, credentials: pdns, options: {servers: [192.0.2.53]}}
+    records:
+      - {name: mta1.example.com, type: A, ttl: 3600, values: [192.0.2.10], reason: EHLO name}
+      - {name: example.com, type: TXT, ttl: 3600, values: ["v=spf1 ip4:192.0.2.10 -all"], reason: SPF}
+    credentials:
+      pdns: {url: "https://ns1.example.com:8081", api_key: "{{ vault_pdns_api_key }}"}
+  delegate_to: localhost
+
+- name: Delete what the fleet wrote once and needs no more
+  mailops.mta.dns_records:
+    owner: "{{ mta_dns.owner }}"
+    zones: "{{ mta_dns.zones }}"
+    records: "{{ mta_dns.records }}"
+    credentials: "{{ mta_dns_credentials }}"
+    retire: true
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+zones:
+  description: What happened in each zone.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The zone.
+      type: str
+      returned: always
+    provider:
+      description: The service.
+      type: str
+      returned: always
+    changed:
+      description: Whether anything in it was written.
+      type: bool
+      returned: always
+    created:
+      description: How many record sets came.
+      type: int
+      returned: always
+    updated:
+      description: How many record sets are different.
+      type: int
+      returned: always
+    deleted:
+      description: How many record sets went.
+      type: int
+      returned: always
+    retirable:
+      description: Values that this owner wrote and no longer declares.
+      type: list
+      elements: str
+      returned: always
+    findings:
+      description: What is wrong, and what to do about it.
+      type: list
+      elements: dict
+      returned: always
+  sample:
+    - name: example.com
+      provider: powerdns
+      changed: true
+      created: 2
+      updated: 0
+      deleted: 0
+      retirable: []
+      findings: []
+findings:
+  description: All findings, those of every zone included.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - severity: error
+      where: zone example.com (powerdns)
+      found: "the PowerDNS API refused the key (HTTP 401: Unauthorized)"
+      why: api_key is not the server's
+      remedy: correct api_key in the credentials
+"""
+
+from functools import partial
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names
+from ansible_collections.mailops.mta.plugins.module_utils.core import zones as core_zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
+from ansible_collections.mailops.mta.plugins.module_utils.providers import servers, sync, table
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
+
+REQUEST_SECONDS = 20.0
+
+
+def argument_spec():
+    return {
+        "owner": {"type": "str", "required": True},
+        "zones": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "provider": {"type": "str", "required": True, "choices": ["memory", "powerdns", "rfc2136"]},
+                "credentials": {"type": "str"},
+                "options": {"type": "dict", "default": {}},
+            },
+        },
+        "records": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "type": {"type": "str", "required": True},
+                "ttl": {"type": "int"},
+                "values": {"type": "list", "elements": "str"},
+                "reason": {"type": "str"},
+            },
+        },
+        "credentials": {"type": "dict", "default": {}, "no_log": True},
+        "retire": {"type": "bool", "default": False},
+        "force": {"type": "bool", "default": False},
+        "max_change_percent": {"type": "float", "default": 30},
+        "timeout_seconds": {"type": "float", "default": 120},
+    }
+
+
+def secrets(credentials):
+    """The values that no output may hold; all but those of keys known to be harmless."""
+    found = set()
+    for entry in credentials.values():
+        if isinstance(entry, dict):
+            found.update(str(value) for key, value in entry.items() if key not in table.PUBLIC and value)
+    return found
+
+
+def jobs(params):
+    """The work by zone, and findings for what cannot be worked on."""
+    findings = []
+    if not manifest.OWNER.match(params["owner"]):
+        findings.append(
+            Finding(
+                "owner",
+                f"'{params['owner']}'",
+                "it is written into DNS",
+                "use letters, digits, dots and hyphens, 63 at most",
+            )
+        )
+    zones = {}
+    for zone in params["zones"]:
+        try:
+            name = names.to_ascii(zone["name"])
+        except ValueError as error:
+            findings.append(Finding(f"zone {zone['name']}", "the name", str(error), "write a domain name"))
+            continue
+        if name in zones:
+            findings.append(Finding(f"zone {name}", "given twice", "one service writes it", "leave one entry"))
+        zones[name] = zone
+    wanted, problems = core_zones.assign(zones, params["records"])
+    findings.extend(problems)
+    result = []
+    for name, zone in zones.items():
+        service = table.SERVICES[zone["provider"]]
+        given = (params["credentials"] or {}).get(zone["credentials"]) if zone["credentials"] else {}
+        wrong = _credential_problems(name, zone, given, service) + _option_problems(name, zone["options"], service)
+        if wrong:
+            findings.extend(wrong)
+            continue
+        options = zone["options"]
+        access = Access(name, given, options, min(REQUEST_SECONDS, params["timeout_seconds"]))
+        result.append(
+            sync.Job(
+                name,
+                zone["provider"],
+                partial(service.open, access),
+                wanted[name],
+                tuple(servers.parse(str(each)) for each in options.get("servers") or ()),
+                float(options.get("servers_wait_seconds", 10)),
+            )
+        )
+    return result, findings
+
+
+def _credential_problems(name, zone, given, service):
+    where = f"zone {name}"
+    label = zone["credentials"]
+    if not isinstance(given, dict):
+        return [
+            Finding(
+                where, f"credentials '{label}'", "there are none of that name", f"add {label} to mta_dns_credentials"
+            )
+        ]
+    missing = [key for key in service.required if not given.get(key)]
+    unknown = sorted(set(given) - set(service.required) - set(service.optional))
+    findings = []
+    if missing:
+        text = f"{zone['provider']} needs {', '.join(service.required)}"
+        findings.append(
+            Finding(where, f"credentials '{label}' without {', '.join(missing)}", text, "add what is missing")
+        )
+    if unknown:
+        known = ", ".join((*service.required, *service.optional)) or "nothing"
+        text = f"{zone['provider']} knows {known}"
+        findings.append(Finding(where, f"credentials '{label}' with {', '.join(unknown)}", text, "correct the name"))
+    return findings
+
+
+def _option_problems(name, options, service):
+    known = (*table.COMMON_OPTIONS, *service.options)
+    unknown = sorted(set(options) - set(known))
+    findings = []
+    if unknown:
+        text = f"known are {', '.join(known)}"
+        findings.append(Finding(f"zone {name}", f"options with {', '.join(unknown)}", text, "correct the name"))
+    listed = options.get("servers") or []
+    if not isinstance(listed, list):
+        findings.append(Finding(f"zone {name}", "options.servers", "it is no list", "write a list of servers"))
+        listed = []
+    for each in listed:
+        try:
+            servers.parse(str(each))
+        except ValueError as error:
+            findings.append(Finding(f"zone {name}", "options.servers", str(error), "correct it"))
+    wait = options.get("servers_wait_seconds", 10)
+    if isinstance(wait, bool) or not isinstance(wait, (int, float)) or wait < 0:
+        findings.append(
+            Finding(f"zone {name}", "options.servers_wait_seconds", "it is no number of seconds", "correct it")
+        )
+    return findings
+
+
+def main():
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    params = module.params
+    # Without this every value in it would be struck out of all output, the port 53 out of addresses for example.
+    module.no_log_values = secrets(params["credentials"] or {})
+    work, findings = jobs(params)
+    policy = sync.Policy(
+        owner=params["owner"],
+        retire=params["retire"],
+        force=params["force"],
+        max_change_percent=params["max_change_percent"],
+        timeout_seconds=params["timeout_seconds"],
+        check=module.check_mode,
+        diff=module._diff,
+    )
+    # Records that cannot stand must not make the rest look like the whole: nothing is written then.
+    outcomes = [] if errors(findings) else sync.run_all(work, policy)
+    every = findings + [finding for outcome in outcomes for finding in outcome.findings]
+    result = {**sync.summary(outcomes), "findings": [finding.as_dict() for finding in every]}
+    if errors(every):
+        failed = len({outcome.zone for outcome in outcomes if errors(outcome.findings)})
+        what = (
+            f"{failed} of {len(outcomes)} zone(s) are not as wanted"
+            if outcomes
+            else "The input is refused, nothing was asked"
+        )
+        module.fail_json(msg=f"{what}:\n{report(every)}", **result)
+    for finding in every:
+        module.warn(str(finding))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

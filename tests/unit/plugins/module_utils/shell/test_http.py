@@ -1,0 +1,122 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.shell import http
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def serve(*answers: bytes) -> tuple[str, list[bytes]]:
+    """A server on the loopback that gives one answer to each request, on one connection; then it closes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen: list[bytes] = []
+
+    def run() -> None:
+        connection, _address = listener.accept()
+        with connection, listener:
+            for answer in answers:
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    request += connection.recv(65536)
+                head, _blank, body = request.partition(b"\r\n\r\n")
+                length = next(
+                    (
+                        int(line.split(b":")[1])
+                        for line in head.split(b"\r\n")
+                        if line.lower().startswith(b"content-length")
+                    ),
+                    0,
+                )
+                while len(body) < length:
+                    body += connection.recv(65536)
+                seen.append(head + b"\r\n\r\n" + body)
+                connection.sendall(answer)
+
+    threading.Thread(target=run, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/base/", seen
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-One: 1\r\n\r\nok"
+
+
+def test_one_connection_serves_many_requests() -> None:
+    url, seen = serve(OK, OK)
+    client = http.HttpClient(url, {"X-Key": "k"})
+    for body in (None, b"{}"):
+        response = client.request("PATCH" if body else "GET", "/x", body)
+        assert (response.status, response.body, response.headers["x-one"]) == (200, b"ok", "1")
+    assert seen[0].startswith(b"GET /base/x HTTP/1.1\r\n")
+    assert b"X-Key: k" in seen[1]
+    assert seen[1].endswith(b"{}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\ncut",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_an_answer_that_is_cut_or_garbled_is_lost(answer: bytes) -> None:
+    url, _seen = serve(answer)
+    with pytest.raises(http.AnswerLost):
+        http.HttpClient(url, {}).request("PATCH", "/", b"{}")
+
+
+def test_a_request_is_sent_once() -> None:
+    url, seen = serve(b"")
+    with pytest.raises(http.AnswerLost):
+        http.HttpClient(url, {}).request("PATCH", "/", b"{}")
+    assert len(seen) == 1
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(http.NotConnected):
+        http.HttpClient(f"http://127.0.0.1:{port}", {}).request("GET", "/")
+
+
+def test_a_silent_server_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = http.HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, timeout_seconds=0.1)
+        with pytest.raises(http.AnswerLost):
+            client.request("GET", "/")
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com", "example.com", "http://", ""])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="no http"):
+        http.HttpClient(url, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
+        ("Thu, 01 Jan 1970 00:00:01 GMT", 0.0),
+        ("soon", None),
+        ("-3", None),
+        ("", None),
+    ],
+)
+def test_retry_after(text: str, seconds: float | None) -> None:
+    assert http.retry_after(http.Response(429, {"retry-after": text}, b""), now=lambda: 60.0) == seconds
+
+
+@given(st.integers(1, 1000), st.floats(0, 1))
+def test_waits_are_bounded(attempt: int, roll: float) -> None:
+    dice: Callable[[], float] = lambda: roll  # noqa: E731
+    seconds = http.Pace(dice=dice).seconds(attempt)
+    assert 0 <= seconds <= min(10.0, 0.5 * 2.0 ** min(attempt, 30))

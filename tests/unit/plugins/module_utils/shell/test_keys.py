@@ -1,0 +1,143 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.synchronize
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
+from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import KeyStore, StoreError
+
+KEY = Key("example.com", "s1-ed25519", "ed25519", 256)
+OTHER = Key("example.org", "s1-ed25519", "ed25519", 256)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(str(tmp_path / "deep" / "store"), "openssl")
+
+
+def _made(store: KeyStore, *keys: Key) -> dict[str, bytes]:
+    with store.locked(5):
+        store.make_all(store.survey(keys).missing)
+    return _files(store)
+
+
+def _files(store: KeyStore) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(store.directory).iterdir() if path.name != ".lock"}
+
+
+def _why(store: KeyStore, *keys: Key) -> str:
+    return " ".join(finding.why for finding in store.survey(keys).findings)
+
+
+def test_what_is_made_is_found_again(store: KeyStore) -> None:
+    files = _made(store, KEY, OTHER)
+    assert sorted(files) == sorted(f"{key.name}.{end}" for key in (KEY, OTHER) for end in ("pem", "pub"))
+    found = store.survey([KEY, OTHER])
+    assert not found.missing
+    assert not found.findings
+    assert found.public[KEY.name].record != found.public[OTHER.name].record
+    assert _made(store, KEY, OTHER) == files
+
+
+def test_only_the_owner_may_read(store: KeyStore) -> None:
+    _made(store, KEY)
+    assert Path(store.directory).stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in Path(store.directory).iterdir()} == {0o600}
+
+
+def test_a_survey_of_nothing_makes_nothing(store: KeyStore) -> None:
+    assert store.survey([KEY]).missing == [KEY]
+    assert not Path(store.directory).exists()
+
+
+def test_a_key_is_never_overwritten(store: KeyStore) -> None:
+    files = _made(store, KEY)
+    with store.locked(5), pytest.raises(FileExistsError):
+        store.make(KEY)
+    assert _files(store) == files
+
+
+def test_a_run_killed_between_the_two_files_is_finished(store: KeyStore) -> None:
+    files = _made(store, KEY)
+    Path(store.directory, f"{KEY.name}.pub").unlink()
+    with store.locked(5):
+        found = store.survey([KEY])
+        assert found.unsealed == [KEY]
+        store.seal(KEY, found)
+    assert _files(store) == files
+
+
+def test_what_a_killed_run_left_is_cleared(store: KeyStore) -> None:
+    _made(store, KEY)
+    Path(store.directory, f".{OTHER.name}.pem.new").write_text("half")
+    assert f"{OTHER.name}.pem" in _made(store, KEY, OTHER)
+    assert not [name for name in _files(store) if name.endswith(".new")]
+
+
+def test_faults_are_findings_and_change_nothing(store: KeyStore) -> None:
+    files = _made(store, KEY, OTHER)
+    pem, pub = Path(store.directory, f"{KEY.name}.pem"), Path(store.directory, f"{KEY.name}.pub")
+    pem.write_bytes(files[f"{KEY.name}.pem"][:60])
+    assert "no whole PKCS#8 key" in _why(store, KEY)
+    pem.write_bytes(files[f"{OTHER.name}.pem"])
+    assert "do not belong together" in _why(store, KEY)
+    pem.write_bytes(files[f"{KEY.name}.pem"])
+    pem.chmod(0o640)
+    assert "mode 0640" in _why(store, KEY)
+    pem.chmod(0o600)
+    pub.write_text("{}")
+    assert "broken" in _why(store, KEY)
+    pub.write_bytes(files[f"{KEY.name}.pub"])
+    pem.rename(pem.with_suffix(".away"))
+    assert "the private key is not" in _why(store, KEY)
+    pem.symlink_to(pem.with_suffix(".away"))
+    assert _why(store, KEY)
+    pem.unlink()
+    pem.with_suffix(".away").rename(pem)
+    assert not _why(store, KEY)
+    assert _files(store) == files
+
+
+def test_another_algorithm_or_size_is_a_finding(store: KeyStore) -> None:
+    _made(store, KEY)
+    assert "rsa is wanted" in _why(store, Key(KEY.domain, KEY.selector, "rsa", 2048))
+    assert "asked for twice" in _why(store, KEY, KEY)
+
+
+def test_an_open_directory_is_a_finding(store: KeyStore) -> None:
+    _made(store, KEY)
+    Path(store.directory).chmod(0o755)
+    assert "others may use it" in _why(store, KEY)
+
+
+def _hold(directory: str, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+    with KeyStore(directory, "openssl").locked(5):
+        held.set()
+        done.wait(10)
+
+
+def test_two_runs_wait_for_each_other(store: KeyStore) -> None:
+    _made(store, KEY)
+    held, done = multiprocessing.Event(), multiprocessing.Event()
+    other = multiprocessing.Process(target=_hold, args=(store.directory, held, done))
+    other.start()
+    assert held.wait(10)
+    with pytest.raises(StoreError, match="another run"), store.locked(0.2):
+        pass
+    done.set()
+    other.join()
+    with store.locked(1):
+        assert os.path.exists(store.directory)
+
+
+def test_a_failing_openssl_leaves_nothing(store: KeyStore) -> None:
+    broken = KeyStore(store.directory, "/bin/false")
+    with broken.locked(5), pytest.raises(StoreError, match="genpkey failed"):
+        broken.make_all([KEY])
+    assert not _files(store)

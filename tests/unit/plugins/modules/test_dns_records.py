@@ -1,0 +1,156 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
+from ansible_collections.mailops.mta.plugins.modules import dns_records
+
+ARGUMENTS: dict[str, Any] = {
+    "owner": "us",
+    "zones": [{"name": "example.com", "provider": "memory"}],
+    "records": [{"name": "a.example.com", "type": "A", "ttl": 60, "values": ["192.0.2.1"]}],
+}
+
+
+class Ended(Exception):
+    """What the module returned."""
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, memory.MemoryZone]:
+    zones: dict[str, memory.MemoryZone] = {}
+    monkeypatch.setattr(memory, "_STORE", zones)
+    return zones
+
+
+def run(monkeypatch: pytest.MonkeyPatch, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    class Module(basic.AnsibleModule):  # type: ignore[misc]
+        def __init__(self, argument_spec: Any, **_keywords: Any) -> None:
+            validated = ArgumentSpecValidator(argument_spec).validate({**ARGUMENTS, **arguments})
+            if validated.error_messages:
+                raise Ended({"failed": True, "msg": "; ".join(validated.error_messages)})
+            self.params = validated.validated_parameters
+            self.check_mode = check
+            self._diff = True
+            self.warnings: list[str] = []
+
+        def warn(self, warning: str) -> None:
+            self.warnings.append(warning)
+
+        def exit_json(self, **result: Any) -> None:
+            raise Ended({"failed": False, "warnings": self.warnings, **result})
+
+        def fail_json(self, **result: Any) -> None:
+            raise Ended({"failed": True, **result})
+
+    monkeypatch.setattr(dns_records, "AnsibleModule", Module)
+    with pytest.raises(Ended) as ended:
+        dns_records.main()
+    result = ended.value.args[0]
+    json.dumps(result)
+    return dict(result)
+
+
+def test_first_second_and_checked_run(monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]) -> None:
+    checked = run(monkeypatch, check=True)
+    assert (checked["changed"], store["example.com"].state) == (True, {})
+    first = run(monkeypatch)
+    assert first["diff"] == checked["diff"]
+    assert first["diff"][0]["after"].splitlines()[-1] == "a.example.com 60 A 192.0.2.1"
+    assert first["zones"][0]["created"] == 1
+    second = run(monkeypatch)
+    assert (second["changed"], second["diff"], second["findings"]) == (False, [], [])
+
+
+def test_what_may_leave_is_a_warning(monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]) -> None:
+    run(monkeypatch)
+    kept = run(monkeypatch, records=[])
+    assert (kept["changed"], len(kept["warnings"])) == (False, 1)
+    assert kept["zones"][0]["retirable"] == ["a.example.com 60 A 192.0.2.1"]
+    assert run(monkeypatch, records=[], retire=True)["zones"][0]["deleted"] == 1
+
+
+def test_one_conflict_fails_at_the_end(monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]) -> None:
+    alias = RecordSet.of("a.example.com", "CNAME", 60, ["elsewhere.test"])
+    store["example.com"] = memory.MemoryZone([alias])
+    other = {"name": "b.example.net", "type": "A", "values": ["192.0.2.2"]}
+    zones = [*ARGUMENTS["zones"], {"name": "example.net", "provider": "memory"}]
+    result = run(monkeypatch, zones=zones, records=[*ARGUMENTS["records"], other])
+    assert (result["failed"], result["changed"]) == (True, True)
+    assert "1 of 2 zone(s)" in result["msg"]
+    assert store["example.com"].state == {alias.key: alias}
+
+
+PDNS = {"name": "example.com", "provider": "powerdns", "credentials": "pdns"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"owner": "a;b"}, "owner"),
+        ({"zones": [{"name": "b ü ß.test", "provider": "memory"}]}, "name"),
+        ({"zones": [*ARGUMENTS["zones"], {"name": "EXAMPLE.com.", "provider": "memory"}]}, "twice"),
+        ({"zones": [PDNS]}, "none of that name"),
+        ({"zones": [PDNS], "credentials": {"pdns": {"url": "http://192.0.2.1"}}}, "without api_key"),
+        ({"zones": [PDNS], "credentials": {"pdns": {"url": "x", "api_key": "s", "key": "y"}}}, "with key"),
+        ({"zones": [{**ARGUMENTS["zones"][0], "options": {"server": "x"}}]}, "options with server"),
+        ({"zones": [{**ARGUMENTS["zones"][0], "options": {"servers": "x"}}]}, "no list"),
+        ({"zones": [{**ARGUMENTS["zones"][0], "options": {"servers": ["x:y"]}}]}, "no server"),
+        ({"zones": [{**ARGUMENTS["zones"][0], "options": {"servers_wait_seconds": "x"}}]}, "number of seconds"),
+        ({"records": [{"name": "a.example.net", "type": "A", "values": ["192.0.2.1"]}]}, "no zone for it"),
+        ({"records": [{"name": "a.example.com", "type": "A", "values": ["host"]}]}, "'host'"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone], arguments: dict[str, Any], says: str
+) -> None:
+    result = run(monkeypatch, **arguments)
+    assert (result["failed"], result["zones"], store) == (True, [], {})
+    assert says in result["msg"]
+
+
+def test_every_wrong_record_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]
+) -> None:
+    records = [{"name": f"h{n}.example.com", "type": "A", "values": ["no"]} for n in range(3)]
+    assert len(run(monkeypatch, records=records)["findings"]) == 3
+
+
+def test_only_secrets_are_struck_out() -> None:
+    credentials = {
+        "a": {"url": "http://x", "api_key": "s1"},
+        "b": {"server": "x", "port": 53, "key_name": "k", "key_secret": "s2", "token": "s3"},
+    }
+    assert dns_records.secrets(credentials) == {"s1", "s2", "s3"}
+
+
+def test_every_credential_is_public_or_secret_on_purpose() -> None:
+    secret = {"api_key", "key_secret"}
+    for service in table.SERVICES.values():
+        assert {*service.required, *service.optional} <= table.PUBLIC | secret
+
+
+def test_documentation_and_specification_agree() -> None:
+    documented = yaml.safe_load(dns_records.DOCUMENTATION)["options"]
+    specified = dns_records.argument_spec()
+    assert set(documented) == set(specified)
+    choices = list(table.SERVICES)
+    assert documented["zones"]["suboptions"]["provider"]["choices"] == choices
+    assert specified["zones"]["options"]["provider"]["choices"] == choices
+
+
+def test_examples_are_valid() -> None:
+    for task in yaml.safe_load(dns_records.EXAMPLES):
+        arguments = task["mailops.mta.dns_records"]
+        if isinstance(arguments["zones"], list):
+            assert not ArgumentSpecValidator(dns_records.argument_spec()).validate(arguments).error_messages
+        assert set(arguments) <= set(dns_records.argument_spec())
