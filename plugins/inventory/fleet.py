@@ -10,13 +10,15 @@ short_description: A fleet of mail servers from one checked file
 version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
-  - Reads a fleet file, refuses a wrong one with every finding at once, and makes the hosts, groups and variables of the fleet.
-  - Each host gets its own derived slice and nothing more. The host C(fleet) (group C(control), connection C(local)) carries
-    what concerns the whole fleet, such as record sets and keys.
+  - Reads a fleet file, refuses a wrong one with every finding at once, and makes the hosts, groups and variables of the
+    fleet.
+  - Each host gets its own derived slice and nothing more. The host C(fleet) (group C(control), connection C(local))
+    carries what concerns the whole fleet, such as record sets and keys.
   - Groups are C(mta), C(engine_<engine>) and C(stream_<name>).
-  - A fleet may be split. Every C(fleet.d/*.yml) beside the file belongs to it, with one stream or customer in each, for example.
-    Hosts, zones, streams and receivers are united; everything else stands in one of the files.
-  - Ansible only warns when an inventory cannot be read. Set C(any_unparsed_is_failed=true) in C(ansible.cfg), as this collection does.
+  - A fleet may be split. Every C(fleet.d/*.yml) beside the file belongs to it, with one stream or customer in each, for
+    example. Hosts, zones, streams and receivers are united; everything else stands in one of the files.
+  - Ansible only warns when an inventory cannot be read. Set C(any_unparsed_is_failed=true) in C(ansible.cfg), as this
+    collection does.
 options:
   plugin:
     description: Must be V(mailops.mta.fleet).
@@ -73,16 +75,13 @@ class InventoryModule(BaseInventoryPlugin):
 
     def parse(self, inventory, loader, path, cache=True):
         super().parse(inventory, loader, path, cache)
-        fleet, findings = fleet_file.load(
-            [
-                (os.path.relpath(place, os.path.dirname(os.path.abspath(path))), _text(place))
-                for place in fleet_file.fragments(path)
-            ]
-        )
+        top = os.path.dirname(os.path.abspath(path))
+        places = fleet_file.fragments(path)
+        fleet, findings = fleet_file.load([(os.path.relpath(place, top), _text(place)) for place in places])
         if fleet is None:
             raise AnsibleParserError(
-                f"The fleet in {path} is refused, {len(errors(findings))} error(s); no host was touched.\n{report(findings)}\n"
-                "Correct the file, then look at it with: ansible-inventory -i <file> --graph"
+                f"The fleet in {path} is refused, {len(errors(findings))} error(s); no host was touched.\n"
+                f"{report(findings)}\nCorrect the file, then look at it with: ansible-inventory -i <file> --graph"
             )
         for finding in findings:
             self.display.warning(str(finding))
@@ -113,8 +112,8 @@ class InventoryModule(BaseInventoryPlugin):
                 self.inventory.add_host(address.host, group=group)
 
     def _variables(self, host, variables):
-        # Straight to the host: through the inventory, ansible-core 2.19 tags each of a million derived values with the file
-        # it came from, which takes twenty seconds for a fleet of 200 hosts.
+        # Straight to the host: through the inventory, ansible-core 2.19 tags each of a million derived values with the
+        # file it came from, which takes twenty seconds for a fleet of 200 hosts.
         for key, value in variables.items():
             self.inventory.hosts[host].set_variable(key, value)
 

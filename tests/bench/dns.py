@@ -31,7 +31,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.records import Re
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import sync, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import Pace
+from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Pace
 
 SETS = 5000
 ROUNDS = 5

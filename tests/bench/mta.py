@@ -70,8 +70,9 @@ def podman(*arguments: str, text: str | None = None, check: bool = True) -> str:
 
 
 def inside(script: str, *arguments: str) -> str:
-    """Run a Python script in the node and return what it prints."""
-    return podman("exec", "-i", NODE, "python3", "-", *arguments, text=script)
+    """Run one of the scripts in ``inside/`` in the node and return what it prints."""
+    text = (Path(__file__).resolve().parent / "inside" / f"{script}.py").read_text(encoding="utf-8")
+    return podman("exec", "-i", NODE, "python3", "-", *arguments, text=text)
 
 
 def start() -> None:
@@ -97,109 +98,7 @@ def start() -> None:
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         if done.returncode:
             raise SystemExit(done.stdout[-4000:] + done.stderr[-2000:])
-    inside(SETUP, SINK, DEFERRING)
-
-
-# Debian's own configuration as a further instance on port 2600; stream s5 loses its milter and so is the unsigned one.
-SETUP = """
-import shutil, subprocess, sys
-sink, deferring = sys.argv[1:]
-run = lambda *command: subprocess.run(command, check=True, capture_output=True)
-run("postmulti", "-e", "init")
-run("postmulti", "-e", "create", "-I", "postfix-stock")
-shutil.copy("/usr/share/postfix/main.cf.debian", "/etc/postfix-stock/main.cf")
-with open("/usr/share/postfix/master.cf.dist") as source, open("/etc/postfix-stock/master.cf", "w") as target:
-    target.write(source.read().replace("\\nsmtp      inet", "\\n127.0.0.1:2600 inet"))
-for setting in (
-    "queue_directory=/var/spool/postfix-stock", "data_directory=/var/lib/postfix-stock", "multi_instance_enable=yes",
-    "multi_instance_name=postfix-stock", "inet_interfaces=loopback-only", "myhostname=stock.bench.test",
-    "mynetworks=127.0.0.0/8", "mydestination=", "smtp_tls_security_level=may", "smtp_bind_address=198.18.9.1",
-    "maillog_file=/var/log/stock.log",
-):
-    run("postconf", "-c", "/etc/postfix-stock", "-e", setting)
-run("postconf", "-c", "/etc/postfix-stock", "-Me", "postlog/unix-dgram=postlog unix-dgram n - n - 1 postlogd")
-run("postmulti", "-i", "postfix-stock", "-p", "start")
-run("postmulti", "-i", "postfix-s5", "-x", "postconf", "-e", "smtpd_milters=", "non_smtpd_milters=")
-run("postmulti", "-i", "postfix-s5", "-p", "reload")
-for ip, extra in ((sink, []), (deferring, ["-r", "RCPT"])):
-    run("systemd-run", "--unit", "sink-" + ip.replace(".", "-"), "smtp-sink", "-u", "postfix", *extra, ip + ":25", "500")
-"""
-
-# Prints the seconds from the first message until the last queue is empty.
-THROUGHPUT = """
-import json, os, subprocess, sys, time
-job = json.loads(sys.argv[1])
-procs = []
-def queued(instance):
-    for part in ("maildrop", "incoming", "active", "deferred"):
-        for _place, _folders, files in os.walk("/var/spool/" + instance + "/" + part):
-            if files:
-                return True
-    return False
-for stream in job["streams"]:
-    name = "/tmp/message-" + stream["sender"]
-    with open(name, "w") as message:
-        message.write("From: <%s>\\nTo: <someone@example.com>\\nSubject: figures of today\\nMessage-ID: <1@bench.test>\\n"
-            "Date: Tue, 24 Nov 2026 12:00:00 +0000\\nMIME-Version: 1.0\\nContent-Type: text/plain\\n\\n" % stream["sender"]
-            + "All is well, and here is a line of text.\\n" * 40)
-    stream["file"] = name
-begin = time.perf_counter()
-for stream in job["streams"]:
-    procs.append(subprocess.Popen(["smtp-source", "-s", str(stream["sessions"]), "-m", str(stream["messages"]),
-        "-f", stream["sender"], "-t", "someone@[" + job["sink"] + "]", "-F", stream["file"], "127.0.0.1:%d" % stream["port"]]))
-if any(proc.wait() for proc in procs):
-    sys.exit("smtp-source failed")
-while any(queued(stream["instance"]) for stream in job["streams"]):
-    if time.perf_counter() - begin > 300:
-        sys.exit("the queue does not empty")
-    time.sleep(0.02)
-print(time.perf_counter() - begin)
-"""
-
-LATENCY = """
-import asyncio, json, smtplib, statistics, sys, threading, time
-job = json.loads(sys.argv[1])
-arrived, sent = {}, {}
-async def session(reader, writer):
-    writer.write(b"220 timing ESMTP\\r\\n")
-    data = False
-    while line := await reader.readline():
-        if data:
-            if line.lower().startswith(b"subject:"):
-                arrived.setdefault(line.split()[1].decode(), time.perf_counter())
-            data = line != b".\\r\\n"
-            if data:
-                continue
-            writer.write(b"250 ok\\r\\n")
-        elif line[:4].upper() == b"DATA":
-            data = True
-            writer.write(b"354 go\\r\\n")
-        elif line[:4].upper() == b"QUIT":
-            writer.write(b"221 bye\\r\\n")
-            break
-        else:
-            writer.write(b"250 ok\\r\\n")
-    writer.close()
-def serve():
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(asyncio.start_server(session, job["timing"], 25))
-    loop.run_forever()
-threading.Thread(target=serve, daemon=True).start()
-time.sleep(0.5)
-for number in range(job["messages"]):
-    name = "n%d" % number
-    begin = time.perf_counter()
-    with smtplib.SMTP("127.0.0.1", job["port"]) as client:
-        sent[name] = time.perf_counter()
-        client.sendmail(job["sender"], ["someone@[" + job["timing"] + "]"],
-            "From: <%s>\\r\\nSubject: %s\\r\\nMessage-ID: <%s@bench.test>\\r\\n\\r\\nhello\\r\\n" % (job["sender"], name, name))
-    time.sleep(max(0, 0.2 - (time.perf_counter() - begin)))
-deadline = time.perf_counter() + 30
-while len(arrived) < len(sent) and time.perf_counter() < deadline:
-    time.sleep(0.05)
-times = sorted(arrived[name] - sent[name] for name in arrived)
-print(json.dumps({"sent": len(sent), "arrived": len(arrived), "median": statistics.median(times), "p99": times[int(len(times) * 0.99)]}))
-"""
+    inside("setup", SINK, DEFERRING)
 
 
 def throughput(*ports: int, messages: int = MESSAGES) -> float:
@@ -214,29 +113,17 @@ def throughput(*ports: int, messages: int = MESSAGES) -> float:
         }
         for port in ports
     ]
-    return messages / float(inside(THROUGHPUT, json.dumps({"sink": SINK, "streams": streams})))
+    return messages / float(inside("throughput", json.dumps({"sink": SINK, "streams": streams})))
 
 
 def latency(messages: int = 60) -> dict[str, float]:
     job = {"timing": TIMING, "port": 2601, "sender": "a@s1.bench.test", "messages": messages}
-    return json.loads(inside(LATENCY, json.dumps(job)))
+    return json.loads(inside("latency", json.dumps(job)))
 
 
 def defer(count: int) -> int:
     """Fill stream s4 with messages for a receiver that answers 450; the number that waits in its deferred queue."""
-    script = """
-import os, subprocess, sys, time
-count, deferring = int(sys.argv[1]), sys.argv[2]
-subprocess.run(["smtp-source", "-s", "20", "-m", str(count), "-f", "a@s4.bench.test",
-    "-t", "someone@[" + deferring + "]", "127.0.0.1:2604"], check=True)
-def waiting():
-    return sum(len(files) for _p, _d, files in os.walk("/var/spool/postfix-s4/deferred"))
-end = time.time() + 240
-while time.time() < end and waiting() < count * 0.98:
-    time.sleep(1)
-print(waiting())
-"""
-    return int(inside(script, str(count), DEFERRING))
+    return int(inside("defer", str(count), DEFERRING))
 
 
 def _ratio(over: list[float], under: list[float]) -> float:
@@ -253,7 +140,7 @@ def main() -> dict[str, Any]:
             "four": (2601, 2602, 2603, 2604),
         }
         rates: dict[str, list[float]] = {kind: [] for kind in kinds}
-        for kind, ports in kinds.items():
+        for ports in kinds.values():
             throughput(*ports, messages=200)  # warm caches and processes
         for _round in range(ROUNDS):
             for kind, ports in kinds.items():

@@ -655,7 +655,7 @@ def _streams_share_nothing(fleet: Fleet) -> Iterable[Finding]:
 
 
 def organisational_domain(name: str, fleet: Fleet) -> str:
-    """The registered domain that ``name`` is under, as far as the file tells: its topmost zone, else its last two labels."""
+    """The registered domain above ``name``, as far as the file tells: its topmost zone, else its last two labels."""
     labels = name.split(".")
     for start in range(len(labels) - 1, -1, -1):
         zone = ".".join(labels[start:])

@@ -67,7 +67,7 @@ def is_within(name: str, zone: str) -> bool:
 
 
 def enclosing(name: str, zones: Iterable[str]) -> Optional[str]:
-    """The longest of ``zones`` that ``name`` lies in, or None. Costs one look-up a label when ``zones`` is a set or dict."""
+    """The longest of ``zones`` that ``name`` lies in, or None: one look-up a label when ``zones`` is a set or dict."""
     known = zones if isinstance(zones, (set, frozenset, dict)) else set(zones)
     while name:
         if name in known:
@@ -90,7 +90,7 @@ def reverse_name(ip: str) -> str:
     return ipaddress.ip_address(ip).reverse_pointer
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def address_label(ip: str) -> str:
     """``ip`` as a word for service and log names: ``203-0-113-10``, ``fd00-0-0-0-0-0-0-10``."""
     parsed = ipaddress.ip_address(ip)

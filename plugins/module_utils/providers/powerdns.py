@@ -26,7 +26,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import http
+from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
 
 # webserver-max-bodysize is 2 MB by default; half of it leaves room for what JSON adds.
 LIMITS = Limits(max_cost=1_000_000)
@@ -37,7 +37,7 @@ _READ_ONLY = ("Slave", "Secondary", "Consumer")
 class PowerDns:
     limits = LIMITS
 
-    def __init__(self, access: Access, client: http.HttpClient) -> None:
+    def __init__(self, access: Access, client: httpclient.HttpClient) -> None:
         self._zone = access.zone
         self._client = client
         # "=2F" stands for a slash in the API's zone ids (RFC 2317 zones).
@@ -137,14 +137,14 @@ class PowerDns:
         rrset["records"] += [{"content": content, "disabled": True} for content in disabled if content not in contents]
         return rrset
 
-    def _request(self, method: str, path: str, body: Optional[bytes] = None) -> http.Response:
+    def _request(self, method: str, path: str, body: Optional[bytes] = None) -> httpclient.Response:
         try:
             response = self._client.request(method, path, body)
-        except http.NotConnected as error:
+        except httpclient.NotConnected as error:
             raise Unreachable(
                 "the PowerDNS API cannot be reached", str(error), "start the server, or correct url in the credentials"
             ) from error
-        except http.AnswerLost as error:
+        except httpclient.AnswerLost as error:
             raise Transient(
                 "the PowerDNS API gave no answer", str(error), "look at the server and run again"
             ) from error
@@ -174,14 +174,17 @@ class PowerDns:
             raise Conflict(f"the zone changed meanwhile ({said})")
         if status == 429:
             raise Throttled(
-                f"too many requests ({said})", "the API limits them", "run again later", http.retry_after(response)
+                f"too many requests ({said})",
+                "the API limits them",
+                "run again later",
+                httpclient.retry_after(response),
             )
         if status >= 500:
             raise Faulty(
                 f"the PowerDNS API failed ({said})",
                 "the server has a problem",
                 "look at its log",
-                http.retry_after(response),
+                httpclient.retry_after(response),
             )
         raise Permanent(
             f"the PowerDNS API refused the request ({said})", "the server says so", "correct the record it names"
@@ -195,7 +198,7 @@ def _canonical(rtype: str, content: str) -> str:
         return content  # foreign data that we would not write
 
 
-def _message(response: http.Response) -> str:
+def _message(response: httpclient.Response) -> str:
     try:
         answer = json.loads(response.body)
         text = answer.get("error") if isinstance(answer, dict) else None
@@ -207,7 +210,7 @@ def _message(response: http.Response) -> str:
 def open_zone(access: Access) -> PowerDns:
     credentials = access.credentials
     try:
-        client = http.HttpClient(
+        client = httpclient.HttpClient(
             str(credentials["url"]),
             {"X-API-Key": str(credentials["api_key"])},
             timeout_seconds=access.timeout_seconds,

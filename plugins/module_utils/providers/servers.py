@@ -13,7 +13,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import records, t
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Key, State
 from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import Pace
+from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Pace
 
 Server = tuple[str, int]
 _ANSWER_SECONDS = 3.0

@@ -26,7 +26,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Transient,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import Pace
+from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Pace
 
 AT_ONCE = 4
 _CONFLICTS = 20

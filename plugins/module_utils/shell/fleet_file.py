@@ -18,9 +18,9 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Fi
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet
 
 try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # PyYAML built without libyaml
-    from yaml import SafeLoader as _Loader
+    import yaml
+except ImportError:  # on a managed host, where nobody calls this
+    yaml = None
 
 NAMES = ("fleet.yml", "fleet.yaml")
 SUFFIXES = (".fleet.yml", ".fleet.yaml")
@@ -56,7 +56,7 @@ class _Document:
         self.data: Any = None
 
     def parse(self, text: str) -> None:
-        loader = _Loader(text)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # PyYAML may be built without libyaml
         try:
             node = loader.get_single_node()
             self.data = {} if node is None else self._value(loader, node, "")

@@ -130,10 +130,10 @@ ROOT = "ansible_collections.mailops.mta.plugins"
 @pytest.mark.parametrize(
     ("layer", "source"),
     [
-        ("core", f"from {ROOT}.module_utils.shell import http"),
+        ("core", f"from {ROOT}.module_utils.shell import httpclient"),
         ("core", f"from {ROOT}.module_utils.providers import table"),
         ("core", f"from {ROOT}.module_utils import shell"),
-        ("core", f"def late():\n    from {ROOT}.module_utils.shell import http"),
+        ("core", f"def late():\n    from {ROOT}.module_utils.shell import httpclient"),
         ("core", "import os.path"),
         ("core", "from time import time"),
         ("core", "import logging"),
@@ -167,7 +167,10 @@ def test_a_seeded_violation_is_seen(layer: str, source: str) -> None:
         ("core", "from datetime import date, timedelta"),
         ("core", "from urllib.parse import urlsplit"),
         ("shell", f"from {ROOT}.module_utils.core import names\nimport os\nimport dns.query\nimport yaml"),
-        ("providers", f"from {ROOT}.module_utils.shell import http\nfrom {ROOT}.module_utils.core.records import Plan"),
+        (
+            "providers",
+            f"from {ROOT}.module_utils.shell import httpclient\nfrom {ROOT}.module_utils.core.records import Plan",
+        ),
         (
             "top",
             f"from ansible.module_utils.basic import AnsibleModule\nfrom {ROOT}.module_utils.providers import table",

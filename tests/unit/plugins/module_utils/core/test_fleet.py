@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Laws of the fleet file: what is wrong is refused with all of it named, what is right survives, nothing else matters."""
+"""Laws of the fleet file: what is wrong is refused and all of it named, what is right survives."""
 
 from __future__ import annotations
 

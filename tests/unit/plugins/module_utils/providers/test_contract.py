@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.records import Ch
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, powerdns, rfc2136, sync, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access, Conflict, Provider
-from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire, http
+from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire, httpclient
 
 REAL = json.loads(os.environ.get("MTA_DNS_CONTRACT", "[]"))
 
@@ -38,42 +38,42 @@ class PowerDnsStandIn:
         self.requests: list[tuple[str, int]] = []
         self.faults: dict[int, Any] = {}
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> http.Response:
+    def request(self, method: str, path: str, body: bytes | None = None) -> httpclient.Response:
         self.requests.append((method, len(body or b"")))
         fault = self.faults.get(len(self.requests))
-        if isinstance(fault, http.Response):
+        if isinstance(fault, httpclient.Response):
             return fault
         if isinstance(fault, Exception):
             raise fault
         response = self._answer(method, path, body)
         if fault == "lost":
-            raise http.AnswerLost("connection dropped")
+            raise httpclient.AnswerLost("connection dropped")
         return response
 
     def close(self) -> None:
         pass
 
-    def _answer(self, method: str, path: str, body: bytes | None) -> http.Response:
+    def _answer(self, method: str, path: str, body: bytes | None) -> httpclient.Response:
         if path != f"/api/v1/servers/localhost/zones/{self.zone}.":
-            return http.Response(404, {}, b"Not Found")
+            return httpclient.Response(404, {}, b"Not Found")
         if method == "GET":
             answer = {"name": f"{self.zone}.", "kind": self.kind, "rrsets": list(self.rrsets.values())}
-            return http.Response(200, {}, json.dumps(answer).encode())
+            return httpclient.Response(200, {}, json.dumps(answer).encode())
         if len(body or b"") > 2 * 1024 * 1024:
-            return http.Response(400, {}, b"")
+            return httpclient.Response(400, {}, b"")
         new = dict(self.rrsets)
         seen = set()
         for rrset in json.loads(body or b"")["rrsets"]:
             key = (rrset["name"], rrset["type"])
             refusal = self._refusal(rrset) or ("Duplicate RRset" if key in seen else None)
             if refusal:
-                return http.Response(422, {}, json.dumps({"error": refusal}).encode())
+                return httpclient.Response(422, {}, json.dumps({"error": refusal}).encode())
             seen.add(key)
             new.pop(key, None)
             if rrset["changetype"] == "REPLACE" and rrset["records"]:
                 new[key] = {field: rrset[field] for field in ("name", "type", "ttl", "records")}
         self.rrsets = new
-        return http.Response(204, {}, b"")
+        return httpclient.Response(204, {}, b"")
 
     def _refusal(self, rrset: dict[str, Any]) -> str | None:
         if not rrset["name"].endswith("."):
@@ -197,13 +197,13 @@ def test_what_is_written_is_read(reopen: Callable[[], Provider], zone: str) -> N
 
 def test_applying_a_plan_leaves_nothing_to_plan(reopen: Callable[[], Provider], zone: str) -> None:
     wanted = Wanted(tuple(everything(zone)))
-    outcome = sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), http.Pace())
+    outcome = sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), httpclient.Pace())
     assert (outcome.findings, outcome.count("create")) == ([], len(wanted.sets))
     assert zones.plan(zone, reopen().read(), wanted, "us").empty
-    again = sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), http.Pace())
+    again = sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), httpclient.Pace())
     assert (again.changed, again.findings) == (False, [])
     policy = sync.Policy("us", retire=True, force=True)
-    gone = sync.run(sync.Job(zone, "x", reopen, Wanted(())), policy, http.Pace())
+    gone = sync.run(sync.Job(zone, "x", reopen, Wanted(())), policy, httpclient.Pace())
     assert (gone.findings, gone.count("delete")) == ([], len(wanted.sets))
     assert ours(reopen()) == {}
 
@@ -214,10 +214,10 @@ def test_foreign_values_and_their_ttl_survive(reopen: Callable[[], Provider], zo
     before = ours(reopen())
     for value in ("v=spf1 -all", "v=spf1 mx -all"):
         wanted = Wanted((RecordSet.of(zone, "TXT", 300, [value]),))
-        assert not sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), http.Pace()).findings
+        assert not sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), httpclient.Pace()).findings
         assert ours(reopen())[zone, "TXT"] == RecordSet.of(zone, "TXT", 120, [*foreign.values, value])
     policy = sync.Policy("us", retire=True)
-    sync.run(sync.Job(zone, "x", reopen, Wanted(())), policy, http.Pace())
+    sync.run(sync.Job(zone, "x", reopen, Wanted(())), policy, httpclient.Pace())
     assert ours(reopen()) == before
 
 
@@ -243,7 +243,7 @@ def test_a_write_is_all_or_nothing_or_seen_at_once(reopen: Callable[[], Provider
     if isinstance(second, powerdns.PowerDns):  # has no compare-and-swap; both writers verify instead
         second.write([change])
         wanted = Wanted((RecordSet.of(zone, "TXT", 60, ["first"]),))
-        sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), http.Pace())
+        sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy("us"), httpclient.Pace())
     else:
         with pytest.raises(Conflict):
             second.write([change])
@@ -254,7 +254,7 @@ def test_a_write_is_all_or_nothing_or_seen_at_once(reopen: Callable[[], Provider
 def test_a_large_zone_goes_in_batches(reopen: Callable[[], Provider], zone: str) -> None:
     long = "v=DKIM1; k=rsa; p=" + "Ab+/" * 98
     sets = tuple(RecordSet.of(f"s{n}._domainkey.{zone}", "TXT", 60, [f"{long}{n}"]) for n in range(700))
-    outcome = sync.run(sync.Job(zone, "x", reopen, Wanted(sets)), sync.Policy("us"), http.Pace())
+    outcome = sync.run(sync.Job(zone, "x", reopen, Wanted(sets)), sync.Policy("us"), httpclient.Pace())
     assert (outcome.findings, outcome.count("create")) == ([], 700)
     assert zones.plan(zone, reopen().read(), Wanted(sets), "us").empty
 

@@ -24,7 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire, http
+from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire, httpclient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,8 +47,8 @@ class Clock:
         self.now += seconds
 
     @property
-    def pace(self) -> http.Pace:
-        return http.Pace(sleep=self.sleep, dice=lambda: 1.0, clock=lambda: self.now)
+    def pace(self) -> httpclient.Pace:
+        return httpclient.Pace(sleep=self.sleep, dice=lambda: 1.0, clock=lambda: self.now)
 
 
 def hosts(count: int, last: int = 1) -> Wanted:
@@ -310,7 +310,7 @@ class Script:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> http.Response:
+    def request(self, method: str, path: str, body: bytes | None = None) -> httpclient.Response:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -328,23 +328,23 @@ def pdns(*answers: Any) -> powerdns.PowerDns:
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
-        (http.Response(401, {}, b"Unauthorized"), Permanent, "refused the key"),
-        (http.Response(403, {}, b""), Permanent, "refused access"),
-        (http.Response(404, {}, b"Not Found"), Permanent, "no zone example.com"),
-        (http.Response(422, {}, b'{"error": "Could not find domain"}'), Permanent, "no zone"),
-        (http.Response(422, {}, b'{"error": "RRset a.example.com. IN A: bad"}'), Permanent, "a.example.com"),
-        (http.Response(302, {}, b""), Permanent, "302"),
-        (http.Response(409, {}, b""), Conflict, "changed"),
-        (http.Response(429, {"retry-after": "9"}, b""), Throttled, "too many"),
-        (http.Response(500, {}, b'{"error": "database is locked"}'), Faulty, "locked"),
-        (http.Response(502, {}, b"<html>"), Faulty, "502"),
-        (http.Response(200, {}, b"<html>hello"), Garbled, "no zone of the PowerDNS API"),
-        (http.Response(200, {}, b'{"rrsets": [{}]}'), Garbled, "no zone of the PowerDNS API"),
-        (http.Response(200, {}, b"[]"), Garbled, "no zone of the PowerDNS API"),
-        (http.Response(200, {}, b'{"kind": "Native", "rrs'), Garbled, "no zone of the PowerDNS API"),
-        (http.Response(200, {}, b'{"kind": "Slave", "rrsets": []}'), Permanent, "kind Slave"),
-        (http.NotConnected("refused"), Unreachable, "cannot be reached"),
-        (http.AnswerLost("timed out"), Transient, "no answer"),
+        (httpclient.Response(401, {}, b"Unauthorized"), Permanent, "refused the key"),
+        (httpclient.Response(403, {}, b""), Permanent, "refused access"),
+        (httpclient.Response(404, {}, b"Not Found"), Permanent, "no zone example.com"),
+        (httpclient.Response(422, {}, b'{"error": "Could not find domain"}'), Permanent, "no zone"),
+        (httpclient.Response(422, {}, b'{"error": "RRset a.example.com. IN A: bad"}'), Permanent, "a.example.com"),
+        (httpclient.Response(302, {}, b""), Permanent, "302"),
+        (httpclient.Response(409, {}, b""), Conflict, "changed"),
+        (httpclient.Response(429, {"retry-after": "9"}, b""), Throttled, "too many"),
+        (httpclient.Response(500, {}, b'{"error": "database is locked"}'), Faulty, "locked"),
+        (httpclient.Response(502, {}, b"<html>"), Faulty, "502"),
+        (httpclient.Response(200, {}, b"<html>hello"), Garbled, "no zone of the PowerDNS API"),
+        (httpclient.Response(200, {}, b'{"rrsets": [{}]}'), Garbled, "no zone of the PowerDNS API"),
+        (httpclient.Response(200, {}, b"[]"), Garbled, "no zone of the PowerDNS API"),
+        (httpclient.Response(200, {}, b'{"kind": "Native", "rrs'), Garbled, "no zone of the PowerDNS API"),
+        (httpclient.Response(200, {}, b'{"kind": "Slave", "rrsets": []}'), Permanent, "kind Slave"),
+        (httpclient.NotConnected("refused"), Unreachable, "cannot be reached"),
+        (httpclient.AnswerLost("timed out"), Transient, "no answer"),
     ],
 )
 def test_powerdns_answers(answer: Any, error: type[Exception], says: str) -> None:
@@ -364,17 +364,17 @@ def test_powerdns_keeps_the_layout_and_the_disabled_records_of_others() -> None:
         "records": [{"content": content, "disabled": False} for content in contents]
         + [{"content": '"off"', "disabled": True}],
     }
-    answer = http.Response(200, {}, json.dumps({"kind": "Native", "rrsets": [rrset]}).encode())
+    answer = httpclient.Response(200, {}, json.dumps({"kind": "Native", "rrsets": [rrset]}).encode())
     sent = []
 
     class Keeping(Script):
-        def request(self, method: str, path: str, body: bytes | None = None) -> http.Response:
+        def request(self, method: str, path: str, body: bytes | None = None) -> httpclient.Response:
             if body:
                 sent.append(json.loads(body))
             return super().request(method, path, body)
 
     access = Access(ZONE, {"url": "http://192.0.2.1:8081", "api_key": "k"})
-    provider = powerdns.PowerDns(access, Keeping(answer, http.Response(204, {}, b"")))  # type: ignore[arg-type]
+    provider = powerdns.PowerDns(access, Keeping(answer, httpclient.Response(204, {}, b"")))  # type: ignore[arg-type]
     state = provider.read()
     assert state[ZONE, "TXT"].values == ("theirs in two", "é")
     plan = sync.zones.plan(ZONE, state, Wanted((RecordSet.of(ZONE, "TXT", 300, ["v=spf1 -all"]),)), "us")

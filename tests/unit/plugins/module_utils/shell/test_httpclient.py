@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.shell import http
+from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-One: 1\r\n\r\nok"
 
 def test_one_connection_serves_many_requests() -> None:
     url, seen = serve(OK, OK)
-    client = http.HttpClient(url, {"X-Key": "k"})
+    client = httpclient.HttpClient(url, {"X-Key": "k"})
     for body in (None, b"{}"):
         response = client.request("PATCH" if body else "GET", "/x", body)
         assert (response.status, response.body, response.headers["x-one"]) == (200, b"ok", "1")
@@ -68,35 +68,35 @@ def test_one_connection_serves_many_requests() -> None:
 )
 def test_an_answer_that_is_cut_or_garbled_is_lost(answer: bytes) -> None:
     url, _seen = serve(answer)
-    with pytest.raises(http.AnswerLost):
-        http.HttpClient(url, {}).request("PATCH", "/", b"{}")
+    with pytest.raises(httpclient.AnswerLost):
+        httpclient.HttpClient(url, {}).request("PATCH", "/", b"{}")
 
 
 def test_a_request_is_sent_once() -> None:
     url, seen = serve(b"")
-    with pytest.raises(http.AnswerLost):
-        http.HttpClient(url, {}).request("PATCH", "/", b"{}")
+    with pytest.raises(httpclient.AnswerLost):
+        httpclient.HttpClient(url, {}).request("PATCH", "/", b"{}")
     assert len(seen) == 1
 
 
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(http.NotConnected):
-        http.HttpClient(f"http://127.0.0.1:{port}", {}).request("GET", "/")
+    with pytest.raises(httpclient.NotConnected):
+        httpclient.HttpClient(f"http://127.0.0.1:{port}", {}).request("GET", "/")
 
 
 def test_a_silent_server_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = http.HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, timeout_seconds=0.1)
-        with pytest.raises(http.AnswerLost):
+        client = httpclient.HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, timeout_seconds=0.1)
+        with pytest.raises(httpclient.AnswerLost):
             client.request("GET", "/")
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com", "example.com", "http://", ""])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no http"):
-        http.HttpClient(url, {})
+        httpclient.HttpClient(url, {})
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
-    assert http.retry_after(http.Response(429, {"retry-after": text}, b""), now=lambda: 60.0) == seconds
+    assert httpclient.retry_after(httpclient.Response(429, {"retry-after": text}, b""), now=lambda: 60.0) == seconds
 
 
 @given(st.integers(1, 1000), st.floats(0, 1))
 def test_waits_are_bounded(attempt: int, roll: float) -> None:
     dice: Callable[[], float] = lambda: roll  # noqa: E731
-    seconds = http.Pace(dice=dice).seconds(attempt)
+    seconds = httpclient.Pace(dice=dice).seconds(attempt)
     assert 0 <= seconds <= min(10.0, 0.5 * 2.0 ** min(attempt, 30))
