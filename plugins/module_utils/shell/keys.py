@@ -1,0 +1,224 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The store of private keys on the key host. Its own process is the only one that may read it.
+
+Two files for each key, both 0600 in a directory of 0700: NAME.pem (PKCS#8) and NAME.pub (its public part, bound to it).
+A file is linked into place once it is complete and on disk, and nothing here ever overwrites or removes a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import keys as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
+
+DIRECTORY = "/var/lib/mailops/dkim"
+_OPENSSL_SECONDS = 120
+
+
+class StoreError(Exception):
+    """The store cannot be used at all."""
+
+
+@dataclass
+class Survey:
+    """What the store holds of the keys that were asked for."""
+
+    public: dict[str, core.PublicKey] = field(default_factory=dict)
+    private: dict[str, str] = field(default_factory=dict)
+    missing: list[core.Key] = field(default_factory=list)
+    unsealed: list[core.Key] = field(default_factory=list)  # whole, but a run ended before its public part was written
+    findings: list[Finding] = field(default_factory=list)
+
+
+class KeyStore:
+    def __init__(self, directory: str, openssl: str) -> None:
+        self.directory = directory
+        self.openssl = openssl
+
+    @contextlib.contextmanager
+    def locked(self, patience_seconds: float) -> Iterator[None]:
+        """The store for this run alone; it is made where it is missing."""
+        if not os.path.isdir(self.directory):
+            os.makedirs(os.path.dirname(self.directory) or ".", exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.directory, 0o700)
+            _sync_directory(os.path.dirname(self.directory) or ".")
+        lock = os.open(self._path(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + patience_seconds
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise StoreError(f"another run holds it for over {patience_seconds:g} seconds") from None
+                    time.sleep(0.1)
+            for name in os.listdir(self.directory):
+                if name.endswith(".new"):  # of a run that was killed
+                    os.unlink(self._path(name))
+            yield
+        finally:
+            os.close(lock)
+
+    def survey(self, wanted: Iterable[core.Key]) -> Survey:
+        """Reads only. What is wrong becomes a finding; where there are findings, nothing should be made."""
+        found = Survey()
+        seen: dict[str, core.Key] = {}
+        for key in wanted:
+            problem = key.problem if key.name not in seen else "it is asked for twice"
+            if problem:
+                found.findings.append(_finding(f"keys[{key.name}]", key.name, problem, "Correct the list of keys"))
+            else:
+                seen[key.name] = key
+        directory_finding = self._directory_finding()
+        if directory_finding:
+            found.findings.append(directory_finding)
+        elif os.path.isdir(self.directory):
+            for key in seen.values():
+                self._look(key, found)
+        else:
+            found.missing.extend(seen.values())
+        return found
+
+    def make(self, key: core.Key) -> core.PublicKey:
+        """A new key, on disk when this returns. Raises FileExistsError where there is one, StoreError."""
+        algorithm = (
+            ["-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{key.bits}"]
+            if key.algorithm == RSA
+            else ["-algorithm", "ED25519"]
+        )
+        private = self._run(["genpkey", *algorithm])
+        public = self._public_of(private)
+        if core.private_key(private.decode("ascii"))[0] != key.algorithm or public.bits != key.bits:
+            raise StoreError(f"openssl made another key than {key.algorithm} with {key.bits} bits")
+        self._place(f"{key.name}.pem", private)
+        self._place(f"{key.name}.pub", core.seal(public, private).encode("ascii"))
+        return public
+
+    def make_all(self, wanted: Iterable[core.Key]) -> dict[str, core.PublicKey]:
+        keys = list(wanted)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            made = list(pool.map(self.make, keys))
+        if keys:
+            _sync_directory(self.directory)
+        return {key.name: public for key, public in zip(keys, made)}
+
+    def seal(self, key: core.Key, found: Survey) -> None:
+        private = found.private[key.name].encode("ascii")
+        self._place(f"{key.name}.pub", core.seal(found.public[key.name], private).encode("ascii"))
+        _sync_directory(self.directory)
+
+    def _look(self, key: core.Key, found: Survey) -> None:
+        path = self._path(f"{key.name}.pem")
+        try:
+            private = self._read(f"{key.name}.pem")
+            sealed = self._read(f"{key.name}.pub")
+            if private is None:
+                if sealed is None:
+                    found.missing.append(key)
+                    return
+                raise ValueError("its public part is there, the private key is not")
+            algorithm, _inner = core.private_key(private.decode("ascii", "replace"))
+            public = core.unseal(sealed.decode("ascii", "replace"), private) if sealed else self._public_of(private)
+            if key.algorithm != algorithm:
+                raise ValueError(f"the algorithm {key.algorithm} is wanted, it is {algorithm}")
+            if key.bits not in (None, public.bits):
+                raise ValueError(f"{key.bits} bits are wanted, it has {public.bits}")
+        except (ValueError, OSError, StoreError) as error:
+            why = error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error)
+            remedy = "Restore the file from a backup, or give the key a new selector in the fleet file"
+            found.findings.append(_finding(path, key.name, why, remedy))
+            return
+        if sealed is None:
+            found.unsealed.append(key)
+        found.private[key.name] = private.decode("ascii")
+        found.public[key.name] = public
+
+    def _directory_finding(self) -> Optional[Finding]:
+        remedy = f"Make it a directory of user id {os.geteuid()} with mode 0700 and look who could read the keys"
+        try:
+            status = os.lstat(self.directory)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _finding(self.directory, "the key store", error.strerror or "it cannot be read", remedy)
+        why = _access_problem(status)
+        if not stat.S_ISDIR(status.st_mode):
+            why = "it is no directory"
+        return _finding(self.directory, f"mode {stat.S_IMODE(status.st_mode):04o}", why, remedy) if why else None
+
+    def _read(self, name: str) -> Optional[bytes]:
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            why = _access_problem(status) or ("" if stat.S_ISREG(status.st_mode) else "it is no regular file")
+            if why:
+                raise ValueError(f"{name}: {why}")
+            return file.read()
+
+    def _place(self, name: str, content: bytes) -> None:
+        temporary = self._path(f".{name}.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            os.link(temporary, self._path(name))  # unlike a rename, a link never replaces what is there
+        finally:
+            os.unlink(temporary)
+
+    def _public_of(self, private: bytes) -> core.PublicKey:
+        return core.public_key(self._run(["pkey", "-pubout", "-outform", "DER"], private))
+
+    def _run(self, arguments: list[str], given: bytes = b"") -> bytes:
+        try:
+            done = subprocess.run(
+                [self.openssl, *arguments], input=given, capture_output=True, check=False, timeout=_OPENSSL_SECONDS
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StoreError(f"openssl {arguments[0]}: {type(error).__name__}") from None
+        if done.returncode:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise StoreError(f"openssl {arguments[0]} failed: {lines[-1] if lines else 'without a word'}")
+        return done.stdout
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+def _access_problem(status: os.stat_result) -> str:
+    if status.st_uid != os.geteuid():
+        return f"it belongs to user id {status.st_uid}, not {os.geteuid()}"
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return f"others may use it (mode {stat.S_IMODE(status.st_mode):04o})"
+    return ""
+
+
+def _finding(where: str, found: str, why: str, remedy: str) -> Finding:
+    return Finding(where=where, found=found, why=why, remedy=remedy)
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dkim_private_key_info
+short_description: Read private DKIM keys from the key store
+version_added: 0.1.0
+author: mailops.mta contributors (@mailops)
+description:
+  - Returns the private keys that a signing host needs, for M(mailops.mta.dkim_signer). They travel in memory only.
+  - The task must say C(no_log=true). Without it the module fails, since Ansible would print the keys.
+  - Each key is checked against its public part before it is given away.
+options:
+  directory:
+    description: Directory of the store.
+    type: path
+    default: /var/lib/mailops/dkim
+  keys:
+    description: The keys to return. This is the list C(mta_dkim.keys) of a signing host.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      domain:
+        description: Signing domain, as A-labels.
+        type: str
+        required: true
+      selector:
+        description: Selector, one label.
+        type: str
+        required: true
+      algorithm:
+        description: Algorithm of the key.
+        type: str
+        choices: [rsa, ed25519]
+        required: true
+attributes:
+  check_mode:
+    support: full
+    description: It changes nothing. Keys that are missing are left out in check mode and a failure otherwise.
+  diff_mode:
+    support: N/A
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Read the private keys of this signer
+  mailops.mta.dkim_private_key_info:
+    keys: "{{ mta_dkim['keys'] }}"
+  delegate_to: "{{ hostvars['fleet'].mta_fleet.key_host }}"
+  register: private_keys
+  no_log: true
+"""
+
+RETURN = r"""
+private_keys:
+  description: The keys with their private part in the order of O(keys).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - domain: tx.example.com
+      selector: s1
+      algorithm: rsa
+      private_key: "-----BEGIN PRIVATE KEY-----..."
+missing:
+  description: Names of the keys that are not in the store. Not empty in check mode only.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core import finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
+from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import DIRECTORY, KeyStore
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "default": DIRECTORY},
+            "keys": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "no_log": False,
+                "options": {
+                    "domain": {"type": "str", "required": True},
+                    "selector": {"type": "str", "required": True},
+                    "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    if not module.no_log:
+        module.fail_json(msg="This task returns private keys. Write 'no_log: true' into it")
+    store = KeyStore(module.params["directory"], module.get_bin_path("openssl", required=True))
+    wanted = [Key(given["domain"], given["selector"], given["algorithm"]) for given in module.params["keys"]]
+    found = store.survey(wanted)
+    missing = [key.name for key in found.missing]
+    if found.findings:
+        module.fail_json(
+            msg="The key store is not in order, no key was read:\n" + finding.report(found.findings),
+            findings=[one.as_dict() for one in found.findings],
+        )
+    if missing and not module.check_mode:
+        module.fail_json(msg=f"The key store {store.directory} has no {', '.join(missing)}. Run dkim_key first")
+    module.exit_json(
+        changed=False,
+        missing=missing,
+        private_keys=[
+            {
+                "domain": key.domain,
+                "selector": key.selector,
+                "algorithm": key.algorithm,
+                "private_key": found.private[key.name],
+            }
+            for key in wanted
+            if key.name in found.private
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

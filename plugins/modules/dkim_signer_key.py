@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dkim_signer_key
+short_description: Bring private DKIM keys to a signing host
+version_added: 0.1.0
+author: mailops.mta contributors (@mailops)
+description:
+  - Writes the private keys of a signing host in the form that rspamd reads, for root and the user of rspamd only.
+  - The keys come from M(mailops.mta.dkim_private_key_info) through the controller's memory. No other key is touched.
+  - The task must say C(no_log=true), else the module fails.
+options:
+  directory:
+    description: Directory of the signer. The keys are written into its directory C(keys).
+    type: path
+    default: /etc/rspamd/mailops
+  keys:
+    description: Keys with their private part.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      domain:
+        description: Signing domain.
+        type: str
+        required: true
+      selector:
+        description: Selector.
+        type: str
+        required: true
+      algorithm:
+        description: Algorithm of the key.
+        type: str
+        choices: [rsa, ed25519]
+        required: true
+      private_key:
+        description: PKCS#8 in PEM form.
+        type: str
+        required: true
+attributes:
+  check_mode:
+    support: full
+    description: Tells whether keys would be written.
+  diff_mode:
+    support: none
+    description: It would show secrets.
+  idempotent:
+    support: full
+    description: A key that is in place with the right owner and mode is not written.
+requirements:
+  - rspamd, outside of check mode
+"""
+
+EXAMPLES = r"""
+- name: Read the private keys of this signer
+  mailops.mta.dkim_private_key_info:
+    keys: "{{ mta_dkim['keys'] }}"
+  delegate_to: "{{ hostvars['fleet'].mta_fleet.key_host }}"
+  register: private_keys
+  no_log: true
+
+- name: Bring them here
+  mailops.mta.dkim_signer_key:
+    keys: "{{ private_keys.private_keys }}"
+  no_log: true
+"""
+
+RETURN = r"""
+written:
+  description: How many keys were written, or would be.
+  returned: success
+  type: int
+  sample: 2
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key, for_rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "default": "/etc/rspamd/mailops"},
+            "keys": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "no_log": True,  # Ansible writes list elements to the host's syslog else, whatever their options say
+                "options": {
+                    "domain": {"type": "str", "required": True},
+                    "selector": {"type": "str", "required": True},
+                    "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
+                    "private_key": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    if not module.no_log:
+        module.fail_json(msg="This task carries private keys. Write 'no_log: true' into it")
+    directory = module.params["directory"]
+    try:
+        changed = rspamd.differing([_file(directory, given) for given in module.params["keys"]])
+        if changed and not module.check_mode:
+            rspamd.write(changed, directory)
+    except (OSError, ValueError, rspamd.SignerError) as error:
+        module.fail_json(msg=f"The keys cannot be brought to the signer: {error}")
+    module.exit_json(changed=bool(changed), written=len(changed))
+
+
+def _file(directory, given):
+    key = Key(given["domain"], given["selector"], given["algorithm"])
+    if key.problem:
+        raise ValueError(f"{key.name}: {key.problem}")
+    content = for_rspamd(given["private_key"]).encode("ascii")
+    return rspamd.File(rspamd.key_path(directory, key), content, mode=0o640, secret=True)
+
+
+if __name__ == "__main__":
+    main()
