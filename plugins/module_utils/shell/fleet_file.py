@@ -12,7 +12,6 @@ import os
 from dataclasses import replace
 from typing import Any
 
-import yaml
 from ansible_collections.mailops.mta.plugins.module_utils.core import fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet

@@ -314,7 +314,7 @@ def test_names_become_a_labels():
 
 @given(st.data())
 def test_a_fleet_in_fragments_is_the_same_fleet(data):
-    parts = [{"streams": {}, "hosts": {}, "zones": {}} for _ in range(3)]
+    parts = [{"streams": {}, "hosts": {}, "zones": {}} for _number in range(3)]
     for key, value in GOOD.items():
         if key not in fleet.SECTIONS:
             data.draw(st.sampled_from(parts))[key] = value

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -118,27 +119,28 @@ class UpdateStandIn:
             raise dnswire.AnswerLost("timed out")
 
 
+def _same(zone: Provider) -> Provider:
+    return zone
+
+
 @pytest.fixture(params=[each["provider"] for each in REAL] or ["memory", "powerdns", "rfc2136"])
 def reopen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Provider]]:
     """Opens one zone, which is empty at first, as often as a test likes; each opening is another controller."""
     opened: Callable[[], Provider]
     if REAL:
-        found = next(each for each in REAL if each["provider"] == request.param)
-        access = Access(found["zone"], found["credentials"])
-        opened = lambda: table.SERVICES[request.param].open(access)  # noqa: E731
+        (found,) = (each for each in REAL if each["provider"] == request.param)
+        opened = partial(table.SERVICES[request.param].open, Access(found["zone"], found["credentials"]))
         clear(opened())
     elif request.param == "memory":
-        zone = memory.MemoryZone()
-        opened = lambda: zone  # noqa: E731
+        opened = partial(_same, memory.MemoryZone())
     elif request.param == "powerdns":
-        api = PowerDnsStandIn("example.com")
         access = Access("example.com", {"url": "http://192.0.2.1", "api_key": "x"})
-        opened = lambda: powerdns.PowerDns(access, api)  # type: ignore[arg-type] # noqa: E731
+        opened = partial(powerdns.PowerDns, access, PowerDnsStandIn("example.com"))  # type: ignore[arg-type]
     else:
         server = UpdateStandIn("example.com")
         monkeypatch.setattr(dnswire, "transfer", server.transfer)
         monkeypatch.setattr(dnswire, "update", server.update)
-        opened = lambda: rfc2136.Rfc2136(Access("example.com"), dnswire.Peer("192.0.2.1"))  # noqa: E731
+        opened = partial(rfc2136.Rfc2136, Access("example.com"), dnswire.Peer("192.0.2.1"))
     yield opened
     if REAL:
         clear(opened())

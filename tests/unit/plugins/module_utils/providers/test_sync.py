@@ -350,7 +350,7 @@ def pdns(*answers: Any) -> powerdns.PowerDns:
 def test_powerdns_answers(answer: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says) as caught:
         pdns(answer).read()
-    assert type(caught.value) is error
+    assert caught.type is error
     if isinstance(caught.value, (Permanent, Transient)):
         assert caught.value.remedy
 
@@ -415,7 +415,7 @@ def test_refusals_of_updates(
     for action in (provider.read, lambda: provider.write([])):
         with pytest.raises(kind, match=says) as caught:
             action()
-        assert type(caught.value) is kind
+        assert caught.type is kind
 
 
 @pytest.mark.parametrize("secret", ["not base64!", "é", ""])
