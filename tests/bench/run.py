@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 BENCHES = ("fleet", "dns", "signing", "mta", "site")
-RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parents[1] / "build"
+RESULTS = BUILD / "bench.json"
 
 
 def main() -> int:
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.path[:0] = [str(HERE), str(BUILD / "collections")]
     names = sys.argv[1:] or BENCHES
     unknown = set(names) - set(BENCHES)
     if unknown:

@@ -142,7 +142,7 @@ def plan(zone: str, state: State, wanted: Wanted, owner: str, *, retire: bool = 
     for record_set in wanted.sets:
         key = (record_set.name, record_set.type)
         existing = state.get(key)
-        if existing == record_set:
+        if existing and existing.values == record_set.values and existing.ttl == record_set.ttl:
             marks.update([mark(key, value) for value in record_set.values])
             continue
         finding = beside.problem(record_set)
