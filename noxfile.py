@@ -95,6 +95,13 @@ def molecule(session: nox.Session, scenario: str) -> None:
     run(session, "molecule", "test", "--scenario-name", scenario)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    run(session, "sh", "tests/tools/bootstrap.sh", "system")
+    run(session, "sh", "molecule/image/build.sh")
+    run(session, sys.executable, "tests/faults/postfix.py")
+
+
 if RULES or ALERTING:
 
     @nox.session

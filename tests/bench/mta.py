@@ -77,7 +77,8 @@ def inside(script: str, *arguments: str) -> str:
 
 def start() -> None:
     podman("rm", "--force", "--ignore", "--time", "0", NODE)
-    podman("run", "-d", "--name", NODE, "--network", "none", "--systemd", "always", IMAGE, "/lib/systemd/systemd")
+    options = ("--network", "none", "--cap-add", "NET_ADMIN", "--systemd", "always")
+    podman("run", "-d", "--name", NODE, *options, IMAGE, "/lib/systemd/systemd")
     podman("exec", NODE, "systemctl", "is-system-running", "--wait", check=False)
     podman("exec", NODE, "sh", "-c", "echo nameserver 127.0.0.1 > /etc/resolv.conf")
     for ip in ("198.18.9.1", SINK, DEFERRING, TIMING):

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-BENCHES = ("fleet", "dns", "signing", "mta", "site")
+BENCHES = ("fleet", "dns", "mta", "site")
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build"
 RESULTS = BUILD / "bench.json"

@@ -1,0 +1,320 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of postfix.py that runs in the container: sink, injectors, faults and the count."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import signal
+import smtplib
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ansible_collections.mailops.mta.plugins.module_utils.shell import postfix
+
+VARIANTS = json.loads(Path("/root/variants.json").read_text(encoding="utf-8"))
+SINK = "198.18.9.9"
+MAIN_CF = Path("/etc/postfix-bulk/main.cf")
+MASTER_CF = Path("/etc/postfix-bulk/master.cf")
+LOG = Path("/var/log/mail/postfix-bulk.log")
+QUICK = {"minimal_backoff_time": "5s", "maximal_backoff_time": "10s", "queue_run_delay": "5s"}
+SETTINGS = {**QUICK, "smtp_dns_support_level": "disabled"}
+arrived: collections.Counter = collections.Counter()
+sources: list[tuple[float, str]] = []
+lock = threading.Lock()
+deferring = threading.Event()
+
+
+class Session(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        self.say("220 sink")
+        while line := self.rfile.readline():
+            verb = line[:4].upper().decode("ascii", "replace")
+            if verb == "QUIT":
+                self.say("221 bye")
+                return
+            if verb == "RCPT" and deferring.is_set():
+                self.say("450 4.2.0 later")
+            elif verb == "DATA":
+                self.say("354 go")
+                number = ""
+                while (line := self.rfile.readline()) not in (b".\r\n", b""):
+                    if line.startswith(b"X-Number:"):
+                        number = line.split()[1].decode()
+                if line:
+                    with lock:
+                        arrived[number] += 1
+                        sources.append((time.time(), self.client_address[0]))
+                    self.say("250 taken")
+            else:
+                self.say("250 ok")
+
+    def say(self, text: str) -> None:
+        self.wfile.write(text.encode() + b"\r\n")
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 500
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that a fault broke is no fault of the sink."""
+
+
+def apply(variant: str, **settings: str) -> postfix.Outcome:
+    retire = int(settings.pop("retire", "600"))
+    host = postfix.Host(check_mode=False, settings={**SETTINGS, **settings}, retire_seconds=retire)
+    outcome = host.apply(VARIANTS[variant])
+    if outcome.errors and variant not in ("broken", "silent"):
+        raise SystemExit("\n".join(outcome.errors))
+    return outcome
+
+
+class Load:
+    """Four senders; what the server answered with 250 is counted as accepted, nothing else."""
+
+    serial = 0
+
+    def __init__(self, ports: tuple[int, ...] = (2601,), domain: str = "bulk.fault.test", pace: float = 0.01) -> None:
+        Load.serial += 1
+        self.name = f"{Load.serial}"
+        self.accepted: set[str] = set()
+        self.ports, self.domain, self.pace = ports, domain, pace
+        self.going = True
+        self.threads = [threading.Thread(target=self.send, args=(index,), daemon=True) for index in range(4)]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, index: int) -> None:
+        count = 0
+        while self.going:
+            port = self.ports[count % len(self.ports)]
+            try:
+                with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
+                    for _message in range(20):
+                        if not self.going:
+                            break
+                        count += 1
+                        number = f"{self.name}-{index}-{count}"
+                        text = f"X-Number: {number}\r\nSubject: {number}\r\n\r\nx\r\n"
+                        smtp.sendmail(f"a@{self.domain}", [f"r{number}@[{SINK}]"], text)
+                        with lock:
+                            self.accepted.add(number)
+                        time.sleep(self.pace)
+            except (OSError, smtplib.SMTPException):
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.going = False
+        for thread in self.threads:
+            thread.join()
+
+    def lost(self, patience: float) -> set[str]:
+        end = time.time() + patience
+        while time.time() < end:
+            with lock:
+                missing = {number for number in self.accepted if not arrived[number]}
+            if not missing:
+                return missing
+            time.sleep(0.5)
+        return missing
+
+
+def verdict(name: str, load: Load, patience: float, **more: object) -> bool:
+    load.stop()
+    begin = time.time()
+    lost = load.lost(patience)
+    doubled = sum(1 for number in load.accepted if arrived[number] > 1)
+    waited = round(time.time() - begin)
+    result = {"accepted": len(load.accepted), "lost": len(lost), "doubled": doubled, "last_after_s": waited}
+    print(name, json.dumps({**result, **more}), flush=True)
+    return not lost and all(value is not False for value in more.values())
+
+
+def share_of(first: str, since: float) -> float:
+    with lock:
+        recent = [source for stamp, source in sources if stamp >= since]
+    return round(sum(source == first for source in recent) / max(1, len(recent)), 3)
+
+
+def reloads() -> bool:
+    apply("base")
+    load = Load()
+    done = []
+    for variant in ("slower", "base", "slower", "base"):
+        time.sleep(2)
+        done += apply(variant).actions
+    return verdict("reload", load, 320, reloads=done.count("postfix-bulk: reload"))
+
+
+def restarts() -> bool:
+    apply("base")
+    load = Load()
+    for _round in range(2):
+        time.sleep(2)
+        unit = postfix._Units().unit("postfix-bulk")
+        subprocess.run(["systemctl", "restart", unit], check=True)
+    return verdict("restart", load, 320)
+
+
+def kills() -> bool:
+    apply("base")
+    load = Load()
+    for _round in range(2):
+        time.sleep(2)
+        with open("/var/spool/postfix-bulk/pid/master.pid", encoding="ascii") as file:
+            os.killpg(int(file.read().split()[0]), signal.SIGKILL)
+        apply("base")
+    return verdict("sigkill", load, 320)
+
+
+def port_moves() -> bool:
+    apply("base")
+    load = Load(ports=(2601, 2701))
+    time.sleep(1)
+    done = apply("moved").actions
+    time.sleep(3)
+    done += apply("base").actions
+    time.sleep(1)
+    return verdict("port change", load, 320, actions=done)
+
+
+def broken_settings() -> bool:
+    apply("base")
+    load = Load()
+    errors = []
+    before = MAIN_CF.read_text(encoding="utf-8")
+    for variant in ("broken", "silent"):
+        time.sleep(1)
+        errors += apply(variant).errors
+    same = before == MAIN_CF.read_text(encoding="utf-8")
+    again = apply("base").actions
+    print(*errors, sep="\n", flush=True)
+    time.sleep(2)
+    return verdict("bad settings", load, 320, errors=len(errors), old_files_back=same, nothing_left_to_do=not again)
+
+
+def share_changes() -> bool:
+    apply("base")
+    load = Load(pace=0)
+    time.sleep(5)
+    equal = share_of("198.18.1.10", time.time() - 4)
+    done = apply("three").actions
+    time.sleep(1)
+    since = time.time()
+    while len([stamp for stamp, _source in sources if stamp >= since]) < 2000 and time.time() - since < 60:
+        time.sleep(0.5)
+    three = share_of("198.18.1.10", since)
+    log = LOG.read_text(encoding="utf-8").splitlines()
+    counted = len([stamp for stamp, _source in sources if stamp >= since])
+    return verdict(
+        "shares",
+        load,
+        320,
+        one_to_one=equal,
+        three_to_one=three,
+        over=counted,
+        within_3_percent=abs(three - 0.75) < 0.03,
+        no_reload=not any("reload" in line for line in log[-3000:]),
+        tables_only=done == ["postfix-bulk: tables changed (shares)"],
+    )
+
+
+def address_drain() -> bool:
+    """A queue full of deferred mail, then one address goes: everything leaves by the other one."""
+    apply("base")
+    deferring.set()
+    load = Load(pace=0)
+    time.sleep(5)
+    load.going = False
+    time.sleep(2)
+    done = apply("less").actions
+    drained = time.time() + 5
+    time.sleep(6)
+    deferring.clear()
+    subprocess.run(["postqueue", "-c", "/etc/postfix-bulk", "-f"], check=True)
+    load.lost(120)
+    late = share_of("198.18.1.10", drained)
+    kept = "out-198-18-1-10-default" in MASTER_CF.read_text(encoding="utf-8")
+    gone = apply("less", retire="1").actions
+    left = "out-198-18-1-10-" in MASTER_CF.read_text(encoding="utf-8")
+    apply("base")
+    return verdict(
+        "address drain",
+        load,
+        320,
+        first=done,
+        from_old_address=late,
+        none_from_old=late == 0.0,
+        kept_at_first=kept,
+        then=gone,
+        gone_later=not left,
+    )
+
+
+def stream_removal() -> bool:
+    """A stream leaves the fleet with mail in its queue, while another one works on."""
+    apply("base")
+    deferring.set()
+    load = Load(pace=0)
+    time.sleep(3)
+    load.going = False
+    other = Load(ports=(2602,), domain="other.fault.test", pace=0.02)
+    time.sleep(1)
+    first = apply("removed")
+    second = apply("removed")
+    there = os.path.isdir("/var/spool/postfix-bulk")
+    deferring.clear()
+    lost = load.lost(320)
+    end = time.time() + 20
+    while sum(postfix.queue_counts("/var/spool/postfix-bulk").values()) and time.time() < end:
+        time.sleep(0.5)
+    last = apply("removed")
+    gone = not os.path.exists("/var/spool/postfix-bulk") and not os.path.exists("/etc/postfix-bulk")
+    settled = not apply("removed").actions
+    good = verdict("other stream meanwhile", other, 60)
+    return good and verdict(
+        "stream removed",
+        load,
+        5,
+        actions=first.actions + last.actions,
+        waiting=[entry["messages"] for entry in first.draining + second.draining],
+        queue_kept_while_full=there,
+        removed_when_empty=gone,
+        nothing_left_to_do=settled,
+        none_lost=not lost,
+    )
+
+
+SCENARIOS = {
+    "reload": reloads,
+    "restart": restarts,
+    "sigkill": kills,
+    "port": port_moves,
+    "broken": broken_settings,
+    "shares": share_changes,
+    "address": address_drain,
+    "stream": stream_removal,
+}
+
+
+def main() -> int:
+    apply("base")  # and the primary instance leaves the address of the sink
+    server = Server((SINK, 25), Session)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    chosen = sys.argv[1:] or list(SCENARIOS)
+    failed = [name for name in chosen if not SCENARIOS[name]()]
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} scenarios are as they must be", *failed, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

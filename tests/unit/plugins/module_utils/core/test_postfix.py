@@ -1,0 +1,227 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Postfix as data: a golden picture of each kind of instance, and laws of shares, relaying and retirement.
+
+``MTA_GOLDEN=write`` writes the golden files anew; read the difference before you keep it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core import fleet as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, postfix
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address
+from hypothesis import given
+from hypothesis import strategies as st
+
+GOLDEN = Path(__file__).parent / "golden"
+DOCUMENT = {
+    "plugin": "mailops.mta.fleet",
+    "domain": "example.com",
+    "bounce_host": "bounces.example.com",
+    "key_host": "mta1",
+    "hosts": {"mta1": {"ansible_host": "10.0.0.11"}, "mta2": {"ansible_host": "10.0.0.12"}},
+    "zones": {
+        "example.com": {"provider": "powerdns", "credentials": "pdns"},
+        "113.0.203.in-addr.arpa": {"provider": "rfc2136", "credentials": "rdns"},
+        "8.b.d.0.1.0.0.2.ip6.arpa": {"provider": "rfc2136", "credentials": "rdns"},
+    },
+    "front": {
+        "port": 2500,
+        "header": "X-Binding",
+        "default": "bulk",
+        "inject_from": ["10.0.0.0/24"],
+    },
+    "verify": {"sink_domain": "sink.example.com", "sink_host": "rx1"},
+    "streams": {
+        "bulk": {
+            "domain": "news.example.com",
+            "extra_domains": ["letters.example.com"],
+            "return_path": {"domain": "bounce.news.example.com"},
+            "port": 2527,
+            "inject_from": ["10.0.0.0/24", "2001:db8:1::/64"],
+            "inject_users": ["shop"],
+            "addresses": [
+                {"ip": "203.0.113.20", "ip6": "2001:db8::20", "host": "mta1", "share": 3},
+                {"ip": "203.0.113.21", "host": "mta1"},
+            ],
+        },
+        "alerts": {
+            "domain": "alerts.example.com",
+            "port": 2528,
+            "inject_from": ["10.0.0.0/24"],
+            "addresses": [{"ip": "203.0.113.30", "host": "mta2"}],
+        },
+    },
+}
+KNOWN = ("smtpd_forbid_bare_newline", "smtpd_forbid_unauth_pipelining")
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    parsed, findings = fleet_file.parse(DOCUMENT)
+    assert parsed is not None, findings
+    return parsed
+
+
+def instance(fleet, host, name):
+    return next(found for found in postfix.instances(fleet, host) if found["name"] == name)
+
+
+def texts(data, **more):
+    return postfix.files(data, **{"settings": {}, "known": KNOWN, **more})
+
+
+@pytest.mark.parametrize("name", ["postfix-bulk", "postfix-front"])
+def test_an_instance_looks_as_it_did(fleet, name):
+    picture = []
+    for file, text in texts(instance(fleet, "mta1", name)).items():
+        lines = [line for line in text.splitlines() if not line.startswith("mailops_slots_")]
+        if file == postfix.SHARES:
+            lines = [line for line in lines if re.search(r"-(00|74|75|99) ", line)]
+        picture += [f"===== {file}", *(line[:200] for line in lines)]
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("MTA_GOLDEN") == "write":
+        path.write_text("\n".join(picture) + "\n", encoding="utf-8")
+    assert "\n".join(picture) + "\n" == path.read_text(encoding="utf-8")
+
+
+def test_a_host_gets_its_own_instances_and_they_survive_json(fleet):
+    assert [found["name"] for found in postfix.instances(fleet, "mta1")] == ["postfix-bulk", "postfix-front"]
+    assert [found["name"] for found in postfix.instances(fleet, "mta2")] == ["postfix-alerts", "postfix-front"]
+    found = postfix.instances(fleet, "mta1")
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_every_transport_binds_all_families_that_it_may_use(fleet):
+    for service in instance(fleet, "mta1", "postfix-bulk")["services"]:
+        if service["command"] != "smtp":
+            continue
+        options = service["options"]
+        assert ("smtp_bind_address" in options) == (options["inet_protocols"] in ("all", "ipv4"))
+        assert ("smtp_bind_address6" in options) == (options["inet_protocols"] in ("all", "ipv6"))
+
+
+def test_nothing_in_a_stream_can_send_without_a_bound_address(fleet):
+    services = instance(fleet, "mta1", "postfix-bulk")["services"]
+    assert {service["service"] for service in services if service["command"] in ("smtp", "lmtp", "local", "pipe")} == {
+        name for name in (service["service"] for service in services) if name.startswith(postfix.TRANSPORT_PREFIX)
+    }
+
+
+@pytest.mark.parametrize("name", ["postfix-bulk", "postfix-front"])
+def test_relaying_ends_in_a_refusal(fleet, name):
+    settings = instance(fleet, "mta1", name)["main_cf"]
+    for parameter in ("smtpd_relay_restrictions", "smtpd_recipient_restrictions"):
+        assert settings[parameter].endswith(", reject")
+    assert settings["smtpd_tls_auth_only"] == "yes"
+    networks = settings["mynetworks"].split()
+    assert "127.0.0.1/32" in networks
+    assert not {"0.0.0.0/0", "[::]/0"} & set(networks)
+
+
+addresses = st.lists(
+    st.tuples(st.integers(1, 250), st.integers(0, 50)), min_size=1, max_size=20, unique_by=lambda pair: pair[0]
+).map(
+    lambda pairs: [
+        Address("bulk", "mta1", f"m{last}.example.com", f"203.0.113.{last}", None, share) for last, share in pairs
+    ]
+)
+
+
+@given(addresses)
+def test_slots_are_all_held_and_in_proportion(pool):
+    held = postfix.shares("google", pool)
+    assert sum(held.values()) == postfix.SLOTS
+    total = sum(address.share for address in pool)
+    if not total:
+        assert set(held) == {postfix.DRAINED}
+        return
+    for address in pool:
+        exact = address.share * postfix.SLOTS / total
+        assert abs(held.get(f"{postfix.transport(address, 'google')}:", 0) - exact) < 1
+        if not address.share:
+            assert f"{postfix.transport(address, 'google')}:" not in held
+
+
+def test_a_change_of_shares_needs_no_reload(fleet):
+    data = instance(fleet, "mta1", "postfix-bulk")
+    moved = {**data, "shares": {group: dict(reversed(list(held.items()))) for group, held in data["shares"].items()}}
+    before, after = texts(data), texts(moved)
+    assert before != after
+    assert postfix.effort(before, after, postfix.lmdb_names(data)) == postfix.NOTHING
+
+
+def test_a_change_of_settings_needs_a_reload_and_of_protocols_a_restart(fleet):
+    data = instance(fleet, "mta1", "postfix-bulk")
+    before = texts(data)
+    reloaded = texts(data, settings={"queue_run_delay": "10s"})
+    restarted = texts(data, settings={"inet_protocols": "ipv4"})
+    tables = postfix.lmdb_names(data)
+    assert postfix.effort(before, before, tables) == postfix.NOTHING
+    assert postfix.effort(before, reloaded, tables) == postfix.RELOAD
+    assert postfix.effort(before, restarted, tables) == postfix.RESTART
+    shuffled = {**before, "senders.pcre": "".join(reversed(before["senders.pcre"].splitlines(keepends=True)))}
+    assert postfix.effort(before, shuffled, tables) == postfix.RELOAD  # the order of a pcre table has a meaning
+
+
+def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet):
+    whole = instance(fleet, "mta1", "postfix-bulk")
+    gone = "out-203-0-113-21-"
+    document = copy.deepcopy(DOCUMENT)
+    del document["streams"]["bulk"]["addresses"][1]
+    less = instance(fleet_file.parse(document)[0], "mta1", "postfix-bulk")
+    before = texts(whole)
+
+    def step(current, now):
+        retired = postfix.retire(current["master.cf"], less, now=now, patience_seconds=600)
+        kept = postfix.retired_settings(current["main.cf"], retired)
+        return texts(less, settings=kept, retired=retired)
+
+    first = step(before, 1000)
+    assert gone in first["master.cf"]
+    assert postfix.effort(before, first, postfix.lmdb_names(less)) == postfix.NOTHING
+    assert step(first, 1001) == first == step(first, 1599)
+    last = step(first, 1600)
+    assert gone not in last["master.cf"]
+    assert gone not in last["main.cf"]
+    assert last == texts(less)
+
+
+def test_a_drained_instance_keeps_everything_but_its_listeners(fleet):
+    master_cf = texts(instance(fleet, "mta1", "postfix-bulk"))["master.cf"]
+    before, after = postfix.blocks(master_cf), postfix.blocks(postfix.without_listeners(master_cf))
+    kept = [block for block in before if block.type != "inet"]
+    assert [block.service for block in after] == [block.service for block in kept]
+    assert len(after) < len(before)
+    differing = [(old, new) for old, new in zip(kept, after) if old != new]
+    assert [(old.service, new.text) for old, new in differing] == [
+        ("cleanup", f"{differing[0][0].text}\n  -o non_smtpd_milters=")
+    ]
+
+
+def test_bound_addresses_are_found(fleet):
+    master_cf = texts(instance(fleet, "mta1", "postfix-bulk"))["master.cf"]
+    assert {names.address(ip) for ip in postfix.bound_addresses(master_cf)} == {
+        "203.0.113.20",
+        "203.0.113.21",
+        "2001:db8::20",
+    }
+
+
+def test_senders_of_other_streams_are_refused_and_returns_are_rewritten(fleet):
+    tables = instance(fleet, "mta1", "postfix-bulk")["tables"]
+    allowed = re.compile(tables["senders.pcre"].splitlines()[0][1:].rpartition("/")[0])
+    assert allowed.search("a@news.example.com")
+    assert not allowed.search("a@alerts.example.com")
+    assert not allowed.search("a@newsxexample.com")
+    pattern, _slash, result = tables["return-path.pcre"].strip()[1:].rpartition("/")
+    assert re.search(pattern, "a+b@letters.example.com").group(1) == "a+b"
+    assert result == " ${1}@bounce.news.example.com"
