@@ -96,10 +96,11 @@ def molecule(session: nox.Session, scenario: str) -> None:
 
 
 @nox.session
-def faults(session: nox.Session) -> None:
+@nox.parametrize("what", [nox.param(name, id=name) for name in ("fleet", "postfix")])
+def faults(session: nox.Session, what: str) -> None:
     run(session, "sh", "tests/tools/bootstrap.sh", "system")
     run(session, "sh", "molecule/image/build.sh")
-    run(session, sys.executable, "tests/faults/postfix.py")
+    run(session, sys.executable, f"tests/faults/{what}.py")
 
 
 if RULES or ALERTING:

@@ -15,8 +15,9 @@ description:
   - Each host gets its own derived slice and nothing more. The host C(fleet) (group C(control), connection C(local))
     carries what concerns the whole fleet, such as record sets and keys.
   - Groups are C(mta), C(engine_<engine>) and C(stream_<name>).
-  - A fleet may be split. Every C(fleet.d/*.yml) beside the file belongs to it, with one stream or customer in each, for
-    example. Hosts, zones, streams and receivers are united; everything else stands in one of the files.
+  - A fleet may be split. Every C(fleet.d/*.yml) beside C(fleet.yml) belongs to it (and C(x.fleet.d/*.yml) to
+    C(x.fleet.yml)), with one stream or customer in each, for example. Hosts, zones, streams and receivers are united;
+    everything else stands in one of the files.
   - Ansible only warns when an inventory cannot be read. Set C(any_unparsed_is_failed=true) in C(ansible.cfg), as this
     collection does.
 options:
@@ -71,10 +72,12 @@ class InventoryModule(BaseInventoryPlugin):
     NAME = "mailops.mta.fleet"
 
     def verify_file(self, path):
-        return super().verify_file(path) and fleet_file.is_fleet_file(path)
+        return super().verify_file(path) and (fleet_file.is_fleet_file(path) or fleet_file.fleet_of(path) is not None)
 
     def parse(self, inventory, loader, path, cache=True):
         super().parse(inventory, loader, path, cache)
+        if fleet_file.fleet_of(path):
+            return  # Ansible walks through a whole directory; a fragment is read with its fleet
         top = os.path.dirname(os.path.abspath(path))
         places = fleet_file.fragments(path)
         fleet, findings = fleet_file.load([(os.path.relpath(place, top), _text(place)) for place in places])

@@ -274,7 +274,7 @@ def stream_removal() -> bool:
     there = os.path.isdir("/var/spool/postfix-bulk")
     deferring.clear()
     lost = load.lost(320)
-    end = time.time() + 20
+    end = time.time() + 330  # a reload parks what is in delivery for 300 s
     while sum(postfix.queue_counts("/var/spool/postfix-bulk").values()) and time.time() < end:
         time.sleep(0.5)
     last = apply("removed")

@@ -90,8 +90,10 @@ def environ(**more: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     return clean | {
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "ANSIBLE_COLLECTIONS_PATH": str(BUILD / "collections"),
         "ANSIBLE_NOCOLOR": "1",
         "NO_COLOR": "1",
+        "CONTAINERS_CONF": os.environ.get("CONTAINERS_CONF", str(ROOT / "molecule/containers.conf")),
         **more,
     }
 

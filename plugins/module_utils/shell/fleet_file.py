@@ -23,7 +23,7 @@ except ImportError:  # on a managed host, where nobody calls this
 
 NAMES = ("fleet.yml", "fleet.yaml")
 SUFFIXES = (".fleet.yml", ".fleet.yaml")
-FRAGMENT_DIRECTORIES = ("fleet.d",)
+YAML = (".yml", ".yaml")
 
 
 def is_fleet_file(path: str) -> bool:
@@ -33,16 +33,16 @@ def is_fleet_file(path: str) -> bool:
 
 def fragments(path: str) -> list[str]:
     """``path`` and every file that belongs to the same fleet: ``fleet.d/*.yml`` beside it, in order of their names."""
-    found = [path]
-    for directory in FRAGMENT_DIRECTORIES:
-        beside = os.path.join(os.path.dirname(os.path.abspath(path)), directory)
-        if os.path.isdir(beside):
-            found.extend(
-                os.path.join(beside, name)
-                for name in sorted(os.listdir(beside))
-                if name.endswith((".yml", ".yaml")) and not name.startswith(".")
-            )
-    return found
+    beside = f"{os.path.splitext(os.path.abspath(path))[0]}.d"
+    names = sorted(os.listdir(beside)) if os.path.isdir(beside) else []
+    return [path, *(os.path.join(beside, name) for name in names if name.endswith(YAML) and not name.startswith("."))]
+
+
+def fleet_of(path: str) -> str | None:
+    """The fleet file that ``path`` is a fragment of, or None."""
+    stem, suffix = os.path.splitext(os.path.dirname(os.path.abspath(path)))
+    beside = [f"{stem}{yml}" for yml in YAML] if suffix == ".d" and path.endswith(YAML) else []
+    return next((file for file in beside if is_fleet_file(file) and os.path.isfile(file)), None)
 
 
 class _Document:

@@ -99,6 +99,16 @@ def test_a_wrong_fleet_is_refused_with_file_line_and_all_findings(tmp_path):
     assert "2 error(s)" in text
 
 
+def test_a_directory_is_one_inventory_and_fragments_are_no_hosts(tmp_path):
+    load(tmp_path, {"fleet.yml": FLEET + TRANSACTIONAL, "fleet.d/bulk.yml": BULK, "other.d/x.yml": BULK})
+    fragment = str(tmp_path / "fleet.d" / "bulk.yml")
+    assert InventoryModule().verify_file(fragment)
+    assert not InventoryModule().verify_file(str(tmp_path / "other.d" / "x.yml"))
+    inventory = InventoryData()
+    InventoryModule().parse(inventory, DataLoader(), fragment)
+    assert inventory.hosts == {}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
