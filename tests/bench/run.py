@@ -30,7 +30,7 @@ def main() -> int:
         print(f"== {name} ==", flush=True)
         begin = time.perf_counter()
         try:
-            results[name] = importlib.import_module(name).main()
+            results[name] = importlib.import_module(f"bench_{name}").main()
         except (Exception, SystemExit) as error:
             print(f"{name} did not finish: {error}")
             failed.append(name)

@@ -38,7 +38,7 @@ def grow(directory: Path, hosts: int) -> None:
         fleet["hosts"][f"mta{number}"] = {"engine": "postfix", "listen": [ip]}
         nodes[f"mta{number}"] = {"lab_ip": ip, "lab_ip6": nodes["mta1"]["lab_ip6"].replace("::11", f"::{100 + number}")}
         for offset, stream in enumerate(("transactional", "marketing", "bulk")):
-            address = {"ip": f"{network}.{third + 2}.{10 * number + offset}", "host": f"mta{number}"}
+            address = {"ip": f"{network}.{third + 2}.{100 + 10 * (number - 3) + offset}", "host": f"mta{number}"}
             fleet["streams"][stream]["addresses"].append(address)
     fleet_file.write_text(yaml.safe_dump(fleet, allow_unicode=True), encoding="utf-8")
     lab_file.write_text(yaml.safe_dump(lab), encoding="utf-8")
