@@ -16,8 +16,8 @@ from typing import Any, Callable, TypeVar
 from ansible_collections.mailops.mta.plugins.module_utils.core import names, spf, tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answers
+from ansible_collections.mailops.mta.plugins.module_utils.core.checks import organisational_domain
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import organisational_domain
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Stream
 
 OK = "ok"
