@@ -276,6 +276,7 @@ def stream_removal() -> bool:
     lost = load.lost(320)
     end = time.time() + 330  # a reload parks what is in delivery for 300 s
     while sum(postfix.queue_counts("/var/spool/postfix-bulk").values()) and time.time() < end:
+        subprocess.run(["postqueue", "-c", "/etc/postfix-bulk", "-f"], check=False)
         time.sleep(0.5)
     last = apply("removed")
     gone = not os.path.exists("/var/spool/postfix-bulk") and not os.path.exists("/etc/postfix-bulk")
