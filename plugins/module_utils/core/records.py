@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import txt
@@ -50,6 +49,9 @@ def canonical(rtype: str, value: str) -> str:
         if len(words) != count + 1 or not all(word.isdigit() and int(word) < 65536 for word in words[:count]):
             raise ValueError(f"{rtype} data are {count} number(s) below 65536 and a name" if count else "it is no name")
         return " ".join([*(str(int(word)) for word in words[:count]), canonical_name(words[count])]).rstrip(" ") or "."
+    if rtype == "CAA" and len(words) > 2:
+        text = value.split(None, 2)[2].strip()
+        return f"{words[0]} {words[1].lower()} {txt.quote(txt.parse(text))}"
     if rtype == "TLSA" and len(words) > 3:
         return " ".join([*words[:3], "".join(words[3:]).lower()])
     if not words:
@@ -92,7 +94,7 @@ class RecordSet(NamedTuple):
 
     @property
     def key(self) -> Key:
-        return (self.name, self.type)
+        return self[:2]
 
     def lines(self) -> list[str]:
         """For people, one value a line."""
@@ -102,8 +104,7 @@ class RecordSet(NamedTuple):
 State = Mapping[Key, RecordSet]  # a zone as read, SOA left out
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What happens to one record set. ``before`` and ``after`` are never both None."""
 
     before: Optional[RecordSet]
@@ -114,7 +115,7 @@ class Change:
         some = self.after or self.before
         if some is None:
             raise ValueError("a change needs a record set")
-        return some.key
+        return some[:2]
 
     @property
     def action(self) -> str:

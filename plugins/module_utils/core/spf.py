@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Union
 from urllib.parse import quote
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names, tags
@@ -23,6 +24,7 @@ NEUTRAL = "neutral"
 NONE = "none"
 PERMERROR = "permerror"
 _RESULT = {"+": PASS, "-": FAIL, "~": SOFTFAIL, "?": NEUTRAL}
+_Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _MAX_NAMES = 10  # RFC 7208 4.6.4: MX names of one term, PTR names
 _MACRO = re.compile(r"%(?:\{([a-z])(\d*)(r?)([.\-+,/_=]*)\}|([%_-]))", re.IGNORECASE)
 
@@ -177,3 +179,40 @@ def evaluate(ip: str, domain: str, answers: Answers, *, sender: str = "", ehlo: 
     except _Stop as stop:
         result, why = stop.result, stop.why
     return SpfResult(result, why, check.lookups, check.voids)
+
+
+def widened(new: str, old: str) -> str:
+    """``new`` with the networks and includes that ``old`` lets send and ``new`` does not; ``new`` where none are left.
+
+    Also ``new`` where the two together would break a limit: a policy that receivers reject helps nobody.
+    """
+    try:
+        wanted, standing = tags.parse_spf(new), tags.parse_spf(old)
+    except ValueError:
+        return new
+    allowed = [ipaddress.ip_network(each.network) for each in wanted.mechanisms if _allows(each) and each.network]
+    networks = [ipaddress.ip_network(each.network) for each in standing.mechanisms if _allows(each) and each.network]
+    includes = [each for each in standing.mechanisms if _allows(each) and each.name == "include"]
+    more = [net for net in networks if not any(_within(net, has) for has in allowed)]
+    added = [each for each in includes if each not in wanted.mechanisms]
+    if not more and not added:
+        return new
+    rest = [each for each in wanted.mechanisms if not (_allows(each) and each.network)]
+    networks_text = tags.spf_networks(map(str, (*allowed, *more)))
+    united = tags.Spf(
+        (
+            *(tags.Mechanism("+", "ip6" if names.is_ipv6(each) else "ip4", network=each) for each in networks_text),
+            *added,
+            *rest,
+        ),
+        wanted.modifiers,
+    )
+    return new if tags.spf_problems(united.text) else united.text
+
+
+def _within(inner: _Network, outer: _Network) -> bool:
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def _allows(mechanism: tags.Mechanism) -> bool:
+    return mechanism.qualifier == "+"

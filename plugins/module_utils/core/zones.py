@@ -15,11 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, records
-from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.manifest import Manifest, mark
+from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, records, spf, txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.manifest import Manifest, Marks, mark
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet, State
+from ansible_collections.mailops.mta.plugins.module_utils.core.services import UNLIMITED, Limits
 
+NEVER, DUE, NOW = "never", "due", "now"  # when values that nothing declares any more are deleted
 SMALL_ZONE = 10  # below this many owned record sets a percentage says nothing
 DEFAULT_TTL = 3600
 MAX_TTL = 2**31 - 1  # RFC 2181 8
@@ -38,15 +40,43 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Retire:
+    """When values leave that nothing declares any more. Days are counted from 1970-01-01."""
+
+    when: str = DUE
+    today: int = 0
+    # Mail may wait in our queue for five days, and what it comes back as for five more in the queue of its receiver.
+    after_days: int = 10
+
+    def is_due(self, since: int) -> bool:
+        return self.when == NOW or (self.when == DUE and self.today >= since + self.after_days)
+
+
+DEFAULT_RETIRE = Retire()
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Values that this owner wrote and nothing declares. They are kept until the day ``until``."""
+
+    record_set: RecordSet
+    until: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The changes of one zone in the order in which they are safe. Empty where nothing must change."""
+    """The changes of one zone in the order in which they are safe. Empty where nothing must change.
+
+    ``drift`` says what somebody else changed and this plan puts back; it is no reason against the plan.
+    """
 
     changes: tuple[Change, ...]
     manifest: tuple[Change, ...]  # for a provider that applies everything at once
     manifest_before: tuple[Change, ...]  # a superset of old and new, written before the changes
     manifest_after: tuple[Change, ...]  # shrinks it, after them
-    retirable: tuple[RecordSet, ...]
+    leaving: tuple[Leaving, ...]
     findings: tuple[Finding, ...]
+    drift: tuple[Finding, ...]
     owned_sets: int
     owned: int
     touched: int
@@ -131,59 +161,137 @@ def _declared(entry: Mapping[str, Any], zones: Mapping[str, Any]) -> tuple[str, 
     return zone, RecordSet.of(name, rtype, ttl, values)
 
 
-def plan(zone: str, state: State, wanted: Wanted, owner: str, *, retire: bool = False) -> Plan:
-    """What leads from ``state`` to ``wanted``. With ``retire``, values that only the manifest lists are deleted too."""
-    listed = Manifest.read(state, zone, owner)
-    beside = _Aliases(state, wanted, listed, retire)
+def fit(wanted: Wanted, limits: Limits) -> tuple[Wanted, list[Finding]]:
+    """``wanted`` as far as a service can hold it: TTLs within its bounds, and a finding for each set that it cannot."""
+    if limits.bounds_nothing:
+        return wanted, []
+    sets: list[RecordSet] = []
     findings: list[Finding] = []
+    held = set(wanted.held)
+    for each in wanted.sets:
+        problem = None
+        if limits.types and each.type not in limits.types:
+            problem = (f"the type {each.type}", "this service does not serve it", "have another service run the zone")
+        elif each.type == "TXT" and max(len(txt.encode(value)) for value in each.values) > limits.txt_max:
+            long = max(len(txt.encode(value)) for value in each.values)
+            problem = (f"a value of {long} bytes", f"this service holds {limits.txt_max}", "write a shorter one")
+        if problem:
+            findings.append(Finding(f"record {each.name} {each.type}", *problem))
+            held.add(each.key)
+        elif each.ttl != limits.ttl(each.ttl):
+            sets.append(RecordSet(each.name, each.type, limits.ttl(each.ttl), each.values))
+        else:
+            sets.append(each)
+    return Wanted(tuple(sets), frozenset(held)), findings
+
+
+def unknown(zone: str, state: State, wanted: Wanted, owner: str) -> Optional[set[str]]:
+    """The names whose record sets must be looked at, by what the manifest in ``state`` says; None: it has no list."""
+    listed = Manifest.read(state, zone, owner)
+    if not listed.ours:
+        return None
+    settled = listed.mine.settled
+    return {each.name for each in wanted.sets if not all(mark(each.key, value) in settled for value in each.values)}
+
+
+def plan(
+    zone: str,
+    state: State,
+    wanted: Wanted,
+    owner: str,
+    retire: Retire = DEFAULT_RETIRE,
+    limits: Limits = UNLIMITED,
+    seen: Optional[frozenset[str]] = None,
+) -> Plan:
+    """What leads from ``state`` to ``wanted``.
+
+    With ``seen``, ``state`` holds no more than what stands at these names; what stands elsewhere is as the manifest
+    says, and rests.
+    """
+    listed = Manifest.read(state, zone, owner)
+    ours = listed.ours
+    beside = _Obstacles(zone, state, wanted, listed, retire)
+    findings: list[Finding] = []
+    drift: list[Finding] = []
     changed: dict[Key, Change] = {}
     marks: set[bytes] = set()
+    leaving: dict[bytes, int] = {}
+    staying: dict[tuple[Key, int], list[str]] = {}
+    awaited: set[bytes] = set()
     resting = set(wanted.held)
     for record_set in wanted.sets:
-        key = (record_set.name, record_set.type)
+        key = record_set[:2]
         existing = state.get(key)
-        if existing and existing.values == record_set.values and existing.ttl == record_set.ttl:
-            marks.update([mark(key, value) for value in record_set.values])
+        own = [mark(key, value) for value in record_set.values]
+        if existing == record_set or (seen is not None and key[0] not in seen):
+            marks.update(own)
             continue
+        wider = _widened(existing, record_set, listed, retire) if existing else None
+        if wider:
+            record_set = wider.record_set
         finding = beside.problem(record_set)
         change = None if finding else _merge(existing, record_set, listed)
         if change and not finding:
             finding = _contested(change, listed)
         if finding:
             findings.append(finding)
-            resting.add(record_set.key)
+            resting.add(key)
             continue
-        marks.update([mark(record_set.key, value) for value in record_set.values])
+        if wider:
+            standing = mark(key, wider.text)
+            awaited.update(set(own) - {mark(key, value) for value in record_set.values})
+            own = [mark(key, value) for value in record_set.values]
+            leaving[standing] = wider.since
+            staying[key, wider.since + retire.after_days] = [wider.text]
+        marks.update(own)
         if change:
-            changed[record_set.key] = change
+            changed[key] = change
+            if change.before or ours:
+                drift.extend(_drift(change, listed))
 
     index: dict[bytes, tuple[Key, str]] = {}
-    if any(change.before for change in changed.values()) or not listed.ours <= marks:
+    if any(change.before for change in changed.values()) or not ours <= marks:
         index = {mark(each.key, value): (each.key, value) for each in state.values() for value in each.values}
-    kept, leaving = _stale(listed, marks, index, changed, resting)
-    retirable: tuple[RecordSet, ...] = ()
-    if retire:
-        for key, values in leaving.items():
-            changed[key] = _without(state[key], changed.get(key), values)
-    else:
-        retirable = tuple(RecordSet.of(*key, state[key].ttl, values) for key, values in sorted(leaving.items()))
-        kept.update(mark(key, value) for key, values in leaving.items() for value in values)
+    kept, stale = _stale(listed, marks, index, changed, resting, seen is not None)
+    going: dict[Key, list[str]] = {}
+    for each in stale:
+        since = listed.mine.leaving.get(each, retire.today)
+        key, value = index[each]
+        if retire.is_due(since):
+            going.setdefault(key, []).append(value)
+        else:
+            leaving[each] = since
+            staying.setdefault((key, since + retire.after_days), []).append(value)
+    for key, values in going.items():
+        changed[key] = _without(state[key], changed.get(key), values)
 
-    final = marks | kept
-    once = tuple(manifest.changes(state, zone, owner, final))
+    had = listed.mine
+    leaving.update({each: had.leaving[each] for each in kept & had.leaving.keys()})
+    pending = frozenset((awaited - marks) | (kept & had.pending))
+    final = Marks(frozenset((marks | kept) - leaving.keys() - pending), leaving, pending)
+    once: tuple[Change, ...] = ()
+    if not listed.holds(final, limits):
+        once = tuple(manifest.changes(state, zone, owner, final, limits))
     before: tuple[Change, ...] = ()
     after = once
     if once and changed:
-        before = tuple(manifest.changes(state, zone, owner, final | listed.ours, keep=True))
-        after = tuple(manifest.changes(apply(state, before), zone, owner, final))
+        both = {**leaving, **had.leaving}
+        settled = (had.settled | (final.settled & index.keys())) - both.keys()
+        superset = Marks(settled, both, (final.all | had.all) - settled - both.keys())
+        before = tuple(manifest.changes(state, zone, owner, superset, limits, keep=True))
+        after = tuple(manifest.changes(apply(state, before), zone, owner, final, limits))
     return Plan(
         _in_order(changed.values()),
         once,
         before,
         after,
-        retirable,
+        tuple(
+            Leaving(RecordSet.of(*key, state[key].ttl, values), until)
+            for (key, until), values in sorted(staying.items())
+        ),
         tuple(findings),
-        *_weigh(listed, marks, index, changed),
+        tuple(drift),
+        *_weigh(listed, marks, index, changed, seen is not None),
     )
 
 
@@ -198,28 +306,98 @@ def apply(state: State, changes: Iterable[Change]) -> dict[Key, RecordSet]:
     return result
 
 
-class _Aliases:
-    """Where a CNAME stands, nothing else may (RFC 1034 3.6.2): what stands in the way of a declared record set."""
+class _Obstacles:
+    """What makes a declared record set impossible: an alias at its name, or a delegation above it."""
 
-    def __init__(self, state: State, wanted: Wanted, listed: Manifest, retire: bool) -> None:
+    def __init__(self, zone: str, state: State, wanted: Wanted, listed: Manifest, retire: Retire) -> None:
+        self._zone = zone
         self._types: dict[str, list[RecordSet]] = {}
+        self._cuts: set[str] = set()
         alias_wanted = {each.name for each in wanted.sets if each.type == "CNAME"}
         for (name, rtype), record_set in state.items():
+            if rtype == "NS" and name != zone:
+                self._cuts.add(name)
             if rtype == "CNAME" or name in alias_wanted:
-                leaves = retire and all(mark(record_set.key, value) in listed.ours for value in record_set.values)
+                own = [mark(record_set.key, value) for value in record_set.values]
+                leaves = all(
+                    each in listed.ours and retire.is_due(listed.mine.leaving.get(each, retire.today)) for each in own
+                )
                 if not leaves:
                     self._types.setdefault(name, []).append(record_set)
 
     def problem(self, record_set: RecordSet) -> Optional[Finding]:
+        where = f"record {record_set.name} {record_set.type}"
+        # Where a CNAME stands, nothing else may (RFC 1034 3.6.2).
         for other in self._types.get(record_set.name, ()):
             if other.type != record_set.type and "CNAME" in (other.type, record_set.type):
                 return Finding(
-                    f"record {record_set.name} {record_set.type}",
+                    where,
                     f"{other.type} {' '.join(other.values)} stands at this name",
                     "an alias cannot share its name with other records",
-                    f"remove the {other.type}, or run with retire if this fleet wrote it",
+                    f"remove the {other.type}, or run with retire: now if this fleet wrote it",
+                )
+        if self._cuts:
+            cut = names.enclosing(record_set.name, self._cuts)
+            if cut and not (cut == record_set.name and record_set.type in ("NS", "DS")):
+                return Finding(
+                    where,
+                    f"{cut} is delegated to other servers (NS)",
+                    f"nobody sees what {self._zone} holds below it",
+                    f"add {cut} to zones, with the service that runs it",
                 )
         return None
+
+
+@dataclass(frozen=True)
+class _Wider:
+    """An SPF policy that still allows what the wanted one does not, and since when it waits to be narrowed."""
+
+    record_set: RecordSet
+    text: str
+    since: int
+
+
+def _widened(existing: RecordSet, wanted: RecordSet, listed: Manifest, retire: Retire) -> Optional[_Wider]:
+    """None where nothing is to be kept. An address that leaves the pool may still have mail under way."""
+    if wanted.type != "TXT" or retire.when == NOW:
+        return None
+    new = [value for value in wanted.values if claim(wanted.name, value) == ("version", "spf1")]
+    old = [value for value in existing.values if claim(wanted.name, value) == ("version", "spf1")]
+    if len(new) != 1 or len(old) != 1 or new == old or mark(wanted.key, old[0]) not in listed.ours:
+        return None
+    text = spf.widened(new[0], old[0])
+    # While the same policy waits, the days go on; another one begins them anew.
+    same = mark(wanted.key, new[0]) in listed.mine.pending
+    since = listed.mine.leaving.get(mark(wanted.key, old[0]), retire.today) if same else retire.today
+    if text == new[0] or retire.is_due(since):
+        return None
+    values = [text if value == new[0] else value for value in wanted.values]
+    return _Wider(RecordSet.of(*wanted.key, wanted.ttl, values), text, since)
+
+
+def _drift(change: Change, listed: Manifest) -> Iterable[Finding]:
+    """What ``change`` finds otherwise than this fleet left it, or takes from somebody else."""
+    name, rtype = change.key
+    foreign = [value for value in change.removed if mark(change.key, value) not in listed.ours]
+    lost = bool(listed.mine.settled.intersection(mark(change.key, value) for value in change.added))
+    shown = "; ".join(foreign) or "nothing"
+    where = f"record {name} {rtype}"
+    if lost:
+        yield Finding(
+            where,
+            f"{shown} stands where this fleet wrote something else",
+            "somebody changed it since the last run",
+            "it is put back; find out who writes there",
+            WARNING,
+        )
+    elif foreign:
+        yield Finding(
+            where,
+            f"{shown} stood there, and this fleet did not write it",
+            "it is replaced by what the fleet file says",
+            "if somebody else needs it, say so in the fleet file",
+            WARNING,
+        )
 
 
 def _merge(existing: Optional[RecordSet], wanted: RecordSet, listed: Manifest) -> Optional[Change]:
@@ -259,12 +437,15 @@ def _stale(
     index: Mapping[bytes, tuple[Key, str]],
     changed: Mapping[Key, Change],
     resting: set[Key],
-) -> tuple[set[bytes], dict[Key, list[str]]]:
-    """What the manifest lists and nobody declares: marks that stay in it, and values that may leave."""
+    partial: bool,
+) -> tuple[set[bytes], list[bytes]]:
+    """What the manifest lists and nobody declares: marks that stay in it as they are, and values that leave."""
     kept: set[bytes] = set()
-    leaving: dict[Key, list[str]] = {}
+    leaving: list[bytes] = []
     for each in listed.ours - marks:
         if each not in index:
+            if partial:
+                kept.add(each)
             continue
         key, value = index[each]
         change = changed.get(key)
@@ -273,8 +454,8 @@ def _stale(
         if key in resting:
             kept.add(each)
         elif each not in listed.others:
-            leaving.setdefault(key, []).append(value)
-    return kept, leaving
+            leaving.append(each)
+    return kept, sorted(leaving)
 
 
 def _without(existing: RecordSet, change: Optional[Change], values: Iterable[str]) -> Change:
@@ -300,7 +481,11 @@ def _in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
 
 
 def _weigh(
-    listed: Manifest, marks: set[bytes], index: Mapping[bytes, tuple[Key, str]], changed: Mapping[Key, Change]
+    listed: Manifest,
+    marks: set[bytes],
+    index: Mapping[bytes, tuple[Key, str]],
+    changed: Mapping[Key, Change],
+    partial: bool,
 ) -> tuple[int, int, int]:
     """Owned record sets and values that stand in the zone, and how many of those values change."""
     removed = {mark(key, value) for key, change in changed.items() for value in change.removed}
@@ -312,5 +497,7 @@ def _weigh(
         for each in (mark(key, value) for value in change.before.values)
         if each in mine
     }
+    if partial:  # the zone is known by its list alone, one value a set
+        return len(listed.ours), len(listed.ours), len(removed | retimed)
     owned = [key for each, (key, _value) in index.items() if each in mine or each in removed]
     return len(set(owned)), len(owned), len(removed | retimed)

@@ -5,30 +5,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access, Conflict, Limits
+from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES, Limits
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
+    Access,
+    Conflict,
+    Provider,
+)
 
 _STORE: dict[str, MemoryZone] = {}
 
 
-class MemoryZone:
+class MemoryZone(Provider):
     """One zone, and what was done to it. ``fault`` is called before and after each commit and may raise."""
 
     def __init__(self, sets: Iterable[RecordSet] = (), limits: Optional[Limits] = None) -> None:
         self.state: dict[Key, RecordSet] = {each.key: each for each in sets}
-        self.limits = limits or Limits(max_cost=1_000_000)
+        self.limits = limits or SERVICES["memory"].limits
         self.writes: list[tuple[Change, ...]] = []
         self.reads = 0
         self.fault: Callable[[str], None] = lambda moment: None
 
-    def read(self) -> dict[Key, RecordSet]:
+    def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         self.fault("read")
         self.reads += 1
-        return dict(self.state)
+        if names is None:
+            return dict(self.state)
+        return {key: each for key, each in self.state.items() if each.name in names}
 
     def cost(self, change: Change) -> int:
         return sum(

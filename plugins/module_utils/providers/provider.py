@@ -8,11 +8,13 @@ A provider is bound to one zone. It never repeats a write: after any failure the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.services import Limits
+from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
 
 
 class ProviderError(Exception):
@@ -52,8 +54,6 @@ class Throttled(Transient):
 class Faulty(Transient):
     """It answers that it is broken."""
 
-    tries = 12
-
 
 class Garbled(Transient):
     """It answers, but not as this service does."""
@@ -62,35 +62,40 @@ class Garbled(Transient):
 
 
 class Conflict(ProviderError):
-    """The zone was not as planned; nothing was written."""
+    """The zone was not as planned; nothing was written (of a write that is not atomic: perhaps a part)."""
 
 
 class Permanent(ProviderError):
-    """It will not work until somebody changes something; nothing was written."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one write may carry. A write is always all or nothing."""
-
-    max_cost: int  # in the unit of ``cost``
-    max_changes: int = 1_000_000
+    """It will not work until somebody changes something; nothing was written (or a part, as above)."""
 
 
 class Provider(Protocol):
-    limits: Limits
+    """What each adapter is. Adapters name it as their base for the one method that most need not write."""
 
-    def read(self) -> dict[Key, RecordSet]:
-        """The whole zone, SOA left out."""
+    limits: Limits  # of core/services.py; may be narrowed by what ``read`` finds out about the zone
+
+    def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
+        """The zone, SOA left out. With ``names``, at least every record set that stands at these; more does no harm."""
 
     def cost(self, change: Change) -> int:
         """What ``change`` takes of ``limits.max_cost``."""
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Makes all of ``changes`` or none. No two of them have the same key."""
+        """Makes ``changes``. No two of them have the same key; ``before`` is what the last ``read`` showed."""
+
+    def alone(self) -> bool:
+        """After writes that were confirmed: whether the service vouches that nobody else wrote since the last read.
+
+        A compare-and-swap does; without one the zone is looked at again.
+        """
+        return self.limits.exact
 
     def close(self) -> None:
         """Gives back connections."""
+
+
+def _connect(url: str, headers: Mapping[str, str], timeout_seconds: float, ca_file: Optional[str]) -> httpclient.Client:
+    return httpclient.HttpClient(url, headers, timeout_seconds, ca_file)
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,12 @@ class Access:
     credentials: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     timeout_seconds: float = 20.0
+    # How HTTP connections are made: base address, headers of every request, time limit, CA file.
+    connect: Callable[[str, Mapping[str, str], float, Optional[str]], httpclient.Client] = _connect
+
+    def client(self, url: str, headers: Mapping[str, str]) -> httpclient.Client:
+        """A connection to ``url``. Raises Permanent where address or CA file are none."""
+        try:
+            return self.connect(url, headers, self.timeout_seconds, self.credentials.get("ca_file"))
+        except (ValueError, OSError) as error:
+            raise Permanent("url or ca_file cannot be used", str(error), "correct them in the credentials") from error

@@ -8,29 +8,27 @@ A prerequisite that fails is a Conflict, so that no change of somebody else is e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import records, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
     Faulty,
-    Limits,
     Permanent,
+    Provider,
     ProviderError,
     Transient,
     Unreachable,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire
 
-# A message holds 65,535 bytes; the header, the zone and the signature take less than the rest.
-LIMITS = Limits(max_cost=60_000)
 
-
-class Rfc2136:
-    limits = LIMITS
+class Rfc2136(Provider):
+    limits = SERVICES["rfc2136"].limits
 
     def __init__(self, access: Access, peer: dnswire.Peer) -> None:
         self._zone = access.zone
@@ -38,7 +36,8 @@ class Rfc2136:
         self._raw: dict[Key, dict[str, list[Any]]] = {}
         self._edits: dict[Key, tuple[Change, dnswire.Edit]] = {}
 
-    def read(self) -> dict[Key, RecordSet]:
+    def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
+        """Always the whole zone: one transfer costs less than a question for each type that may stand at a name."""
         try:
             rrsets = dnswire.transfer(self._peer, self._zone)
         except (dnswire.NotConnected, dnswire.AnswerLost, dnswire.Refused) as error:

@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes zones as they are wanted: read, plan, write, read again, until nothing is left to plan.
+"""Makes zones as they are wanted: read, plan, write, look again, until nothing is left to plan.
 
 A write is never repeated. After a failure whose effect is unknown the zone is read and planned anew, so that an answer
 that was lost costs nothing and a change of somebody else is seen.
@@ -9,15 +9,16 @@ that was lost costs nothing and a change of somebody else is seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, records, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet, State
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Plan, Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Leaving, Plan, Retire, Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import servers
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Conflict,
@@ -31,12 +32,17 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient impor
 AT_ONCE = 4
 _CONFLICTS = 20
 _ROUNDS = 8  # plans that were written whole and did not last
+_FEW = 20  # record sets whose names are looked at alone where that is enough
+_FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True)
 class Policy:
+    """``changed_only`` trusts the manifest: what it lists as standing is not looked at."""
+
     owner: str
-    retire: bool = False
+    retire: Retire = field(default_factory=Retire)
+    changed_only: bool = False
     force: bool = False
     max_change_percent: float = 30.0
     timeout_seconds: float = 120.0
@@ -63,7 +69,7 @@ class Outcome:
     before: str = ""
     after: str = ""
     changes: dict[Key, Change] = field(default_factory=dict)
-    retirable: tuple[RecordSet, ...] = ()
+    leaving: tuple[Leaving, ...] = ()
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -85,7 +91,9 @@ class Outcome:
             "created": self.count(records.CREATE),
             "updated": self.count(records.UPDATE),
             "deleted": self.count(records.DELETE),
-            "retirable": [line for record_set in self.retirable for line in record_set.lines()],
+            "leaving": [
+                {"record": line, "until": _day(each.until)} for each in self.leaving for line in each.record_set.lines()
+            ],
             "findings": [finding.as_dict() for finding in self.findings],
         }
 
@@ -123,74 +131,156 @@ class _Work:
         self.pace = pace
         self.outcome = Outcome(job.zone, job.provider)
         self.open_batch: Sequence[Change] = ()  # written, or not: nobody said
+        self.unfit: set[Key] = set()  # record sets that the service cannot take
         self.state: State = {}
+        self.seen: Optional[frozenset[str]] = None  # the names that were looked at; None: the whole zone
         self.complete = False
+        self.atomic = True
 
     def converge(self, provider: Provider) -> None:
         deadline = self.pace.clock() + self.policy.timeout_seconds
+        self.atomic = provider.limits.atomic
         failures = {"read": 0, "write": 0}
         conflicts = rounds = 0
         first = True
+        touched: Optional[set[str]] = None  # by the writes since the last look, all of which were confirmed
+        expected: State = {}
+        plan: Optional[Plan] = None
         while True:
             stage = "read"
             try:
-                self.state = provider.read()
+                names, touched = touched, None  # a look that fails is not tried again name by name
+                if names is not None and plan and self.stands(provider, names, expected):
+                    self.complete = True
+                    self.tell(plan)
+                    return
+                if names is None:
+                    self.look(provider)
                 failures["read"] = 0
                 self.settle()
-                plan = zones.plan(
-                    self.job.zone, self.state, self.job.wanted, self.policy.owner, retire=self.policy.retire
-                )
-                if self.policy.diff and first:
-                    self.show(plan)
+                plan = self.plan(provider, first)
                 first = False
                 if self.stop(plan, rounds):
                     return
                 stage = "write"
+                done: list[Change] = []
                 for batch in batches(plan, provider):
                     self.open_batch = batch
                     provider.write(batch)
                     self.note(batch)
                     self.open_batch = ()
+                    done.extend(batch)
                     failures["write"] = conflicts = 0
                 rounds += 1
+                touched = {change.key[0] for change in done}
+                expected = zones.apply(self.state, done)
             except Conflict as error:
-                self.open_batch = ()
+                self.forget()
                 conflicts += 1
                 if conflicts >= _CONFLICTS or not self.wait(conflicts, 0.0 if conflicts == 1 else None, deadline):
+                    self.look_once_more(provider)
                     self.fail(error, "somebody else keeps changing this zone", "run again when that is over")
                     return
             except Transient as error:
                 failures[stage] += 1
                 if not error.unsure and stage == "write":
-                    self.open_batch = ()
+                    self.forget()
                 if failures[stage] >= error.tries or not self.wait(sum(failures.values()), error.after, deadline):
+                    lost = self.open_batch
                     self.look_once_more(provider)
-                    self.fail(error)
+                    self.fail(error, batch=lost)
                     return
             except Permanent as error:
-                self.open_batch = ()
-                self.fail(error)
+                lost = self.open_batch
+                self.forget()
+                self.look_once_more(provider)
+                self.fail(error, batch=lost)
                 return
 
+    def plan(self, provider: Provider, first: bool) -> Plan:
+        """What is to be written, without what the service cannot take."""
+        policy, zone = self.policy, self.job.zone
+        wanted, misfits = zones.fit(self.job.wanted, provider.limits)
+        while True:
+            held = wanted.held | self.unfit
+            kept = Wanted(tuple(each for each in wanted.sets if each.key not in held), held) if self.unfit else wanted
+            plan = zones.plan(zone, self.state, kept, policy.owner, policy.retire, provider.limits, self.seen)
+            unfit = self.refused(provider, plan)
+            if not unfit:
+                break
+            self.unfit |= unfit
+        if first:
+            self.outcome.findings.extend(self.place(each) for each in (*misfits, *plan.drift))
+            if policy.diff:
+                self.show(plan)
+        return plan
+
+    def refused(self, provider: Provider, plan: Plan) -> set[Key]:
+        """The record sets that the service says it cannot take, each with its finding."""
+        keys = set()
+        for change in plan.changes:
+            try:
+                provider.cost(change)
+            except Permanent as error:
+                keys.add(change.key)
+                where = f"record {change.key[0]} {change.key[1]}"
+                self.outcome.findings.append(self.place(Finding(where, error.found, error.why, error.remedy)))
+        return keys
+
+    def stands(self, provider: Provider, names: Collection[str], expected: State) -> bool:
+        """Whether the zone is ``expected`` after a write that was confirmed; what it is else is then known."""
+        if provider.alone():
+            self.state = expected
+        elif self.seen is None and len(names) > _FEW:
+            self.state = provider.read()
+        else:
+            self.state = _joined(expected, provider.read(names), names)
+        return self.state == expected
+
+    def look(self, provider: Provider) -> None:
+        """Reads the whole zone, or what its manifest does not vouch for."""
+        self.seen = None
+        if not (self.policy.changed_only and self.look_at_changes(provider)):
+            self.state = provider.read()
+
+    def look_at_changes(self, provider: Provider) -> bool:
+        """False where the manifest does not tell what to look at, or it is too much to be worth it."""
+        zone = self.job.zone
+        for digits in (0, 1):
+            listing = manifest.names(zone, digits)
+            state = provider.read(listing)
+            names = zones.unknown(zone, state, self.job.wanted, self.policy.owner)
+            if names is None:
+                continue
+            if len(names) > _FEW:
+                return False
+            self.state = {**state, **provider.read(names)} if names else state
+            self.seen = frozenset((*listing, *names))
+            return True
+        return False
+
     def stop(self, plan: Plan, rounds: int) -> bool:
-        """Notes what the plan says beside its changes. True where nothing is to be done, or nothing may be."""
+        """True where nothing is to be done, or nothing may be; why is noted."""
         policy = self.policy
         over = plan.over(policy.max_change_percent) and not policy.force
         if not (plan.empty or over or policy.check or rounds >= _ROUNDS):
             return False
-        findings = [self.place(finding) for finding in plan.findings]
-        self.outcome.retirable = plan.retirable
-        if plan.retirable:
-            findings.append(_retirable(self.job.zone, plan.retirable))
+        self.tell(plan)
         if over:
-            findings.append(_over(self.job.zone, plan, policy.max_change_percent))
+            self.outcome.findings.append(_over(self.job.zone, plan, policy.max_change_percent))
         elif policy.check:
             self.note([*plan.changes, *plan.manifest])
         elif not plan.empty:
-            findings.append(_restless(self.job.zone, plan))
-        self.outcome.findings.extend(findings)
+            self.outcome.findings.append(_restless(self.job.zone, plan))
         self.complete = plan.empty
         return True
+
+    def tell(self, plan: Plan) -> None:
+        """Notes what the last plan says beside its changes."""
+        self.outcome.leaving = plan.leaving
+        self.outcome.findings.extend(self.place(finding) for finding in plan.findings)
+        if plan.leaving:
+            self.outcome.findings.append(_leaving(self.job.zone, plan.leaving, self.policy.retire))
 
     def note(self, batch: Iterable[Change]) -> None:
         """``batch`` has happened."""
@@ -205,7 +295,15 @@ class _Work:
     def settle(self) -> None:
         """Finds out from the zone as it is now which part of an unanswered write happened."""
         batch, self.open_batch = self.open_batch, ()
-        self.note(change for change in batch if self.state.get(change.key) == change.after)
+        for change in batch:
+            now = self.state.get(change.key)
+            if now == change.after or (now != change.before and not self.atomic):
+                self.note([Change(change.before, now)])
+
+    def forget(self) -> None:
+        """The write did not happen; of one that is not atomic perhaps a part did."""
+        if self.atomic:
+            self.open_batch = ()
 
     def look_once_more(self, provider: Provider) -> None:
         """Before giving up: whether an unanswered write happened."""
@@ -233,16 +331,21 @@ class _Work:
             f"zone {self.job.zone}, {finding.where}", finding.found, finding.why, finding.remedy, finding.severity
         )
 
-    def fail(self, error: ProviderError, why: str = "", remedy: str = "") -> None:
-        unknown = ""
+    def fail(
+        self, error: ProviderError, why: str = "", remedy: str = "", batch: Optional[Sequence[Change]] = None
+    ) -> None:
+        """``batch`` is what was being written."""
+        found = error.found
+        if batch:
+            found += f"; it was to write {_some([' '.join(change.key) for change in batch], 5)}"
         if self.open_batch:
             # Nobody can tell any more; to say that nothing changed might be a lie.
             self.note(self.open_batch)
-            unknown = "; whether the last write happened is unknown, the next run finds out"
+            found += "; whether the last write happened is unknown, the next run finds out"
         self.outcome.findings.append(
             Finding(
                 f"zone {self.job.zone} ({self.job.provider})",
-                error.found + unknown,
+                found,
                 why or error.why or "the service says so",
                 remedy or error.remedy or "run again later",
             )
@@ -267,14 +370,16 @@ def batches(plan: Plan, provider: Provider) -> Iterator[list[Change]]:
     """
     once = [*plan.manifest, *plan.changes]
     sizes = [provider.cost(change) for change in once]
-    if sum(sizes) <= provider.limits.max_cost and len(once) <= provider.limits.max_changes:
+    fits = sum(sizes) <= provider.limits.max_cost and len(once) <= provider.limits.max_changes
+    if fits and (provider.limits.atomic or len(once) == 1):
         yield once
         return
-    yield from _cut([*plan.manifest_before, *plan.changes], provider)
-    yield from _cut(plan.manifest_after, provider)
+    yield from cut([*plan.manifest_before, *plan.changes], provider)
+    yield from cut(plan.manifest_after, provider)
 
 
-def _cut(changes: Iterable[Change], provider: Provider) -> Iterator[list[Change]]:
+def cut(changes: Iterable[Change], provider: Provider) -> Iterator[list[Change]]:
+    """``changes`` in their order, in parts that one write can carry."""
     batch: list[Change] = []
     total = 0
     for change in changes:
@@ -300,13 +405,26 @@ def _text(zone: str, sets: Iterable[Optional[RecordSet]]) -> str:
     return "".join(f"{line}\n" for line in sorted(lines))
 
 
-def _retirable(zone: str, sets: Sequence[RecordSet]) -> Finding:
-    lines = [line for record_set in sets for line in record_set.lines()]
+def _joined(state: State, seen: State, names: Collection[str]) -> State:
+    """``state`` with what stands at ``names`` as it was seen now."""
+    rest = {key: each for key, each in state.items() if key[0] not in names}
+    return {**rest, **{key: each for key, each in seen.items() if key[0] in names}}
+
+
+def _day(number: int) -> str:
+    return date.fromordinal(_FIRST_DAY + number).isoformat()
+
+
+def _leaving(zone: str, leaving: Sequence[Leaving], retire: Retire) -> Finding:
+    lines = [f"{line} (until {_day(each.until)})" for each in leaving for line in each.record_set.lines()]
+    remedy = "the first run from that day on deletes them; to have it now, run with retire: now"
+    if retire.when == zones.NEVER:
+        remedy = "run with retire: due from that day on, or with retire: now"
     return Finding(
         f"zone {zone}",
         f"{len(lines)} value(s) that nothing declares any more: {_some(lines)}",
-        "this fleet wrote them and kept them, because mail in flight may still need them",
-        "run with retire when nothing does",
+        "this fleet wrote them and keeps them, because mail in flight may still need them",
+        remedy,
         WARNING,
     )
 

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Protocol
 
 MAX_BODY = 256 * 1024 * 1024
 
@@ -34,6 +34,18 @@ class Response:
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+
+
+class Client(Protocol):
+    """Whoever carries requests to one base address."""
+
+    def request(
+        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> Response:
+        """Sends once. Raises NotConnected or AnswerLost; any status is an answer."""
+
+    def close(self) -> None:
+        """Gives the connection back."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,9 @@ class HttpClient:
         else:
             self._connection = http.client.HTTPConnection(parsed.hostname, port, timeout=timeout_seconds)
 
-    def request(self, method: str, path: str, body: Optional[bytes] = None) -> Response:
+    def request(
+        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> Response:
         connection = self._connection
         if connection.sock is None:
             try:
@@ -82,11 +96,12 @@ class HttpClient:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 raise NotConnected(str(error)) from error
-        headers = dict(self._headers)
+        sent = dict(self._headers)
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
         try:
-            connection.request(method, self._path + path, body=body, headers=headers)
+            connection.request(method, self._path + path, body=body, headers=sent)
             answer = connection.getresponse()
             data = answer.read(MAX_BODY)
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, records, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, records, tags, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Plan, Wanted, apply, plan
+from ansible_collections.mailops.mta.plugins.module_utils.core.services import Limits
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Plan, Retire, Wanted, apply, plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ TEXTS = st.sampled_from(
     [
         "v=spf1 -all",
         "v=spf1 mx -all",
+        "v=spf1 ip4:192.0.2.0/31 include:a.example -all",
         "v=DMARC1; p=none",
         "v=DKIM1; p=AA",
         "p=BB",
@@ -27,6 +29,8 @@ TEXTS = st.sampled_from(
     ]
 )
 IPS = st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+NOW = Retire(zones.NOW)
+RETIRES = st.sampled_from([NOW, Retire(zones.DUE), Retire(zones.NEVER)])
 TTLS = st.sampled_from([60, 300, 3600])
 
 
@@ -62,9 +66,9 @@ def values(state: dict[Key, RecordSet]) -> set[tuple[Key, str]]:
     }
 
 
-@given(states(), wanteds(), wanteds(), st.booleans())
+@given(states(), wanteds(), wanteds(), RETIRES)
 def test_applying_a_plan_leaves_nothing_to_plan(
-    state: dict[Key, RecordSet], old: Wanted, new: Wanted, retire: bool
+    state: dict[Key, RecordSet], old: Wanted, new: Wanted, retire: Retire
 ) -> None:
     state = done(done(state, old, "us"), new, "us", retire=retire)
     assert plan(ZONE, state, new, "us", retire=retire).empty
@@ -89,7 +93,7 @@ def test_foreign_values_survive_with_their_ttl(state: dict[Key, RecordSet], old:
         for key, value in values(state)
         if (key, zones.claim(key[0], value) if key[1] == "TXT" else None) not in claims
     }
-    after = done(done(done(state, old, "us"), new, "us"), Wanted(()), "us", retire=True)
+    after = done(done(done(state, old, "us"), new, "us"), Wanted(()), "us", retire=NOW)
     assert foreign <= values(after)
     for key, _value in foreign:
         assert after[key].ttl == state[key].ttl
@@ -98,7 +102,7 @@ def test_foreign_values_survive_with_their_ttl(state: dict[Key, RecordSet], old:
 @given(states(), wanteds())
 def test_retirement_takes_back_exactly_what_was_added(state: dict[Key, RecordSet], wanted: Wanted) -> None:
     added = values(done(state, wanted, "us"))
-    after = values(done(done(state, wanted, "us"), Wanted(()), "us", retire=True))
+    after = values(done(done(state, wanted, "us"), Wanted(()), "us", retire=NOW))
     ours = {(each.key, value) for each in wanted.sets for value in each.values}
     assert after == added - ours
 
@@ -110,7 +114,7 @@ def test_two_owners_never_touch_each_other(
     state = done(state, theirs, "them")
     listed = {(each.key, value) for each in theirs.sets for value in each.values}
     for wanted in (ours, later, Wanted(())):
-        made = plan(ZONE, state, wanted, "us", retire=True)
+        made = plan(ZONE, state, wanted, "us", retire=NOW)
         state = apply(state, all_of(made))
         assert listed <= values(state)
         for change in made.changes:
@@ -120,9 +124,9 @@ def test_two_owners_never_touch_each_other(
     assert not any(change.added or change.removed for change in all_of(plan(ZONE, state, theirs, "them")))
 
 
-@given(states(), wanteds(), wanteds(), st.booleans(), st.data())
+@given(states(), wanteds(), wanteds(), RETIRES, st.data())
 def test_killed_anywhere_the_next_run_finishes(
-    state: dict[Key, RecordSet], old: Wanted, new: Wanted, retire: bool, data: st.DataObject
+    state: dict[Key, RecordSet], old: Wanted, new: Wanted, retire: Retire, data: st.DataObject
 ) -> None:
     state = done(state, old, "us")
     whole = done(state, new, "us", retire=retire)
@@ -142,7 +146,7 @@ def test_killed_anywhere_nothing_ours_is_forgotten(
     killed = apply(state, steps[: data.draw(st.integers(0, len(steps)))])
     before = values(state)
     ours = {(each.key, value) for each in new.sets for value in each.values}
-    left = values(done(killed, Wanted(()), "us", retire=True))
+    left = values(done(killed, Wanted(()), "us", retire=NOW))
     assert not (left - before) & ours
 
 
@@ -157,10 +161,10 @@ def test_what_has_no_values_yet_rests() -> None:
     key = "k._domainkey.example.com"
     state = done({}, Wanted((RecordSet.of(key, "TXT", 60, ["v=DKIM1; p=AA"]),)), "us")
     held = Wanted((), frozenset([(key, "TXT")]))
-    made = plan(ZONE, state, held, "us", retire=True)
+    made = plan(ZONE, state, held, "us", retire=NOW)
     assert made.empty
-    assert made.retirable == ()
-    assert not plan(ZONE, state, Wanted(()), "us", retire=True).empty
+    assert made.leaving == ()
+    assert not plan(ZONE, state, Wanted(()), "us", retire=NOW).empty
 
 
 def test_an_alias_in_the_way_is_a_finding_and_stays() -> None:
@@ -174,7 +178,139 @@ def test_our_own_alias_makes_room_when_retired() -> None:
     state = done({}, Wanted((RecordSet.of("a.example.com", "CNAME", 60, ["elsewhere.example"]),)), "us")
     wanted = Wanted((RecordSet.of("a.example.com", "A", 60, ["192.0.2.1"]),))
     assert plan(ZONE, state, wanted, "us").findings
-    assert [change.action for change in plan(ZONE, state, wanted, "us", retire=True).changes] == ["delete", "create"]
+    assert [change.action for change in plan(ZONE, state, wanted, "us", retire=NOW).changes] == ["delete", "create"]
+
+
+def spf_set(*ips: str) -> Wanted:
+    return Wanted((RecordSet.of(ZONE, "TXT", 60, [tags.spf(ips)]),))
+
+
+def spf_of(state: dict[Key, RecordSet]) -> str:
+    return state[ZONE, "TXT"].values[0]
+
+
+def test_an_spf_policy_grows_at_once_and_narrows_when_mail_is_through() -> None:
+    state = done({}, spf_set("192.0.2.1", "192.0.2.9"), "us", retire=Retire(today=100))
+    new = spf_set("192.0.2.1", "192.0.2.20")
+    for day in range(101, 111):
+        made = plan(ZONE, state, new, "us", retire=Retire(today=day))
+        state = apply(state, all_of(made))
+        assert spf_of(state) == tags.spf(["192.0.2.1", "192.0.2.9", "192.0.2.20"])
+        assert [each.until for each in made.leaving] == [111]
+        assert made.drift == ()
+    assert plan(ZONE, state, new, "us", retire=Retire(today=110)).empty
+    state = done(state, new, "us", retire=Retire(today=111))
+    assert spf_of(state) == tags.spf(["192.0.2.1", "192.0.2.20"])
+    assert manifest.Manifest.read(state, ZONE, "us").mine.leaving == {}
+
+
+def test_a_second_address_that_leaves_begins_the_days_anew() -> None:
+    state = done({}, spf_set("192.0.2.1", "192.0.2.9", "192.0.2.20"), "us", retire=Retire(today=100))
+    state = done(state, spf_set("192.0.2.1", "192.0.2.9"), "us", retire=Retire(today=101))
+    state = done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=105))
+    state = done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=114))
+    assert "192.0.2.9" in spf_of(state)
+    assert spf_of(done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=115))) == tags.spf(["192.0.2.1"])
+    assert spf_of(done(state, spf_set("192.0.2.1"), "us", retire=NOW)) == tags.spf(["192.0.2.1"])
+
+
+def test_an_address_that_comes_back_ends_the_waiting() -> None:
+    both = spf_set("192.0.2.1", "192.0.2.9")
+    first = done({}, both, "us", retire=Retire(today=100))
+    state = done(first, spf_set("192.0.2.1"), "us", retire=Retire(today=101))
+    assert done(state, both, "us", retire=Retire(today=102)) == first
+
+
+def test_a_foreign_spf_policy_is_not_kept_but_told() -> None:
+    state = {(ZONE, "TXT"): RecordSet.of(ZONE, "TXT", 60, ["v=spf1 include:other.example -all"])}
+    made = plan(ZONE, state, spf_set("192.0.2.1"), "us")
+    assert ["other.example" in each.found for each in made.drift] == [True]
+    assert spf_of(apply(state, all_of(made))) == tags.spf(["192.0.2.1"])
+
+
+@given(states(), wanteds(), st.data())
+def test_drift_is_told_exactly_where_somebody_changed_ours(
+    state: dict[Key, RecordSet], wanted: Wanted, data: st.DataObject
+) -> None:
+    state = done(state, wanted, "us")
+    assert plan(ZONE, state, wanted, "us").drift == ()
+    ours = [each for each in wanted.sets if each.values]
+    if ours:
+        hit = data.draw(st.sampled_from(ours))
+        del state[hit.key]
+        told = plan(ZONE, state, wanted, "us").drift
+        assert [each.where for each in told] == [f"record {hit.name} {hit.type}"]
+
+
+@given(states(), wanteds(), wanteds(), st.data())
+def test_a_killed_run_is_no_drift(state: dict[Key, RecordSet], old: Wanted, new: Wanted, data: st.DataObject) -> None:
+    state = done(state, old, "us")
+    made = plan(ZONE, state, new, "us")
+    steps = [*made.manifest_before, *made.changes, *made.manifest_after]
+    killed = apply(state, steps[: data.draw(st.integers(0, len(steps)))])
+    assert [each for each in plan(ZONE, killed, new, "us").drift if "somebody changed" in each.why] == []
+
+
+@given(states(), wanteds(), wanteds())
+def test_what_the_manifest_vouches_for_need_not_be_read(state: dict[Key, RecordSet], old: Wanted, new: Wanted) -> None:
+    """A plan from the names that the manifest does not vouch for asks for the same values as one from the whole."""
+    state = done(state, old, "us")
+    names = zones.unknown(ZONE, state, new, "us")
+    if names is None:
+        return
+    seen = frozenset((*manifest.names(ZONE, 0), *names))
+    part = {key: each for key, each in state.items() if key[0] in seen}
+    made = plan(ZONE, part, new, "us", seen=seen)
+    after = apply(state, all_of(made))
+    whole = done(state, new, "us")
+    assert values(whole) <= values(after)
+    listed = manifest.Manifest.read(after, ZONE, "us").ours
+    assert listed >= manifest.Manifest.read(whole, ZONE, "us").ours
+    assert {manifest.mark(key, value) for key, value in values(after) - values(whole)} <= listed
+    # What it could not see it still lists, so that a whole run finds it.
+    assert values(done(after, Wanted(()), "us", retire=NOW)) == values(done(whole, Wanted(()), "us", retire=NOW))
+
+
+def test_below_a_delegation_nothing_is_written() -> None:
+    cut = RecordSet.of("sub.example.com", "NS", 60, ["ns1.elsewhere.example"])
+    wanted = Wanted(
+        (
+            RecordSet.of("a.sub.example.com", "A", 60, ["192.0.2.1"]),
+            RecordSet.of("sub.example.com", "TXT", 60, ["x"]),
+            RecordSet.of("sub.example.com", "DS", 60, ["1 8 2 AB"]),
+            RecordSet.of("b.example.com", "A", 60, ["192.0.2.1"]),
+        )
+    )
+    made = plan(ZONE, {cut.key: cut}, wanted, "us")
+    assert [each.where for each in made.findings] == ["record a.sub.example.com A", "record sub.example.com TXT"]
+    assert [change.key[0] for change in made.changes] == ["b.example.com", "sub.example.com"]
+
+
+def test_what_a_service_cannot_hold_is_a_finding_and_rests() -> None:
+    limits = Limits(ttl_min=300, ttl_max=3600, types=frozenset(("A", "TXT")), txt_max=10)
+    wanted = Wanted(
+        (
+            RecordSet.of("a.example.com", "A", 60, ["192.0.2.1"]),
+            RecordSet.of("b.example.com", "A", 86400, ["192.0.2.1"]),
+            RecordSet.of("c.example.com", "TLSA", 300, ["3 1 1 ab"]),
+            RecordSet.of("d.example.com", "TXT", 300, ["ü" * 6]),
+        )
+    )
+    fitting, findings = zones.fit(wanted, limits)
+    assert [each.ttl for each in fitting.sets] == [300, 3600]
+    assert [each.where for each in findings] == ["record c.example.com TLSA", "record d.example.com TXT"]
+    assert fitting.held == {("c.example.com", "TLSA"), ("d.example.com", "TXT")}
+
+
+@pytest.mark.parametrize("txt_max", [2000, 65_000])
+def test_a_manifest_fits_what_a_service_holds(txt_max: int) -> None:
+    for count in (1, 100, 500, 3000):
+        marks = settled(count)
+        leaving = manifest.Marks(frozenset(), dict.fromkeys(marks.settled, 20000))
+        for each in (marks, leaving):
+            state = apply({}, manifest.changes({}, ZONE, "us", each, Limits(txt_max=txt_max)))
+            assert manifest.Manifest.read(state, ZONE, "us").mine == each
+            assert max(len(value) for each in state.values() for value in each.values) <= txt_max
 
 
 def _zone_of(count: int) -> tuple[dict[Key, RecordSet], Wanted]:
@@ -185,7 +321,7 @@ def _zone_of(count: int) -> tuple[dict[Key, RecordSet], Wanted]:
 @pytest.mark.parametrize(("count", "gone", "over"), [(10, 3, False), (10, 4, True), (9, 9, False), (100, 31, True)])
 def test_the_safety_limit_counts_owned_values(count: int, gone: int, over: bool) -> None:
     state, wanted = _zone_of(count)
-    made = plan(ZONE, state, Wanted(wanted.sets[gone:]), "us", retire=True)
+    made = plan(ZONE, state, Wanted(wanted.sets[gone:]), "us", retire=NOW)
     assert (made.owned, made.touched) == (count, gone)
     assert made.over(30) is over
 
@@ -195,15 +331,21 @@ def test_foreign_values_do_not_dilute_the_safety_limit() -> None:
     foreign = {
         (f"f{n}.example.com", "A"): RecordSet.of(f"f{n}.example.com", "A", 60, ["192.0.2.99"]) for n in range(90)
     }
-    assert plan(ZONE, {**state, **foreign}, Wanted(()), "us", retire=True).percent == 100
+    assert plan(ZONE, {**state, **foreign}, Wanted(()), "us", retire=NOW).percent == 100
+
+
+def settled(count: int) -> manifest.Marks:
+    return manifest.Marks(
+        frozenset(manifest.mark((f"{n}.example.com", "A"), "192.0.2.1") for n in range(count)),
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 512, 513, 5000, 9000])
 def test_a_manifest_of_any_size_fits_messages(count: int) -> None:
-    marks = {manifest.mark((f"{n}.example.com", "A"), "192.0.2.1") for n in range(count)}
+    marks = settled(count)
     made = manifest.changes({}, ZONE, "us", marks)
     state = apply({}, made)
-    assert manifest.Manifest.read(state, ZONE, "us").ours == marks
+    assert manifest.Manifest.read(state, ZONE, "us").mine == marks
     assert manifest.changes(state, ZONE, "us", marks) == []
     assert all(len(value) < 8_000 for each in state.values() for value in each.values)
 
@@ -211,13 +353,10 @@ def test_a_manifest_of_any_size_fits_messages(count: int) -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1200), st.integers(0, 1200))
 def test_a_manifest_may_grow_and_shrink_over_its_layouts(first: int, second: int) -> None:
-    def marks(count: int) -> set[bytes]:
-        return {manifest.mark((f"{n}.example.com", "A"), "192.0.2.1") for n in range(count)}
-
     other = RecordSet.of(f"_mailops.{ZONE}", "TXT", 60, ["v=mailops1; f=them; h=AAAAAAAAAAA"])
-    state = apply({other.key: other}, manifest.changes({other.key: other}, ZONE, "us", marks(first)))
-    state = apply(state, manifest.changes(state, ZONE, "us", marks(second)))
-    assert manifest.Manifest.read(state, ZONE, "us").ours == marks(second)
+    state = apply({other.key: other}, manifest.changes({other.key: other}, ZONE, "us", settled(first)))
+    state = apply(state, manifest.changes(state, ZONE, "us", settled(second)))
+    assert manifest.Manifest.read(state, ZONE, "us").mine == settled(second)
     assert manifest.Manifest.read(state, ZONE, "them").ours == {bytes(8)}
 
 

@@ -1,0 +1,189 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An HTTP API with JSON as providers see it: one call, and every way in which it fails in the words of the port."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Optional
+
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
+    Conflict,
+    Faulty,
+    Garbled,
+    Permanent,
+    ProviderError,
+    Throttled,
+    Transient,
+    Unreachable,
+)
+from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
+class Throttle:
+    """Spaces the requests of one account, whatever zone they are for."""
+
+    _known: ClassVar[dict[str, Throttle]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, per_second: float) -> None:
+        self._gap_seconds = 1.0 / per_second if per_second else 0.0
+        self._next = 0.0
+        self._mine = threading.Lock()
+        self.clock: Callable[[], float] = time.monotonic
+        self.sleep: Callable[[float], None] = time.sleep
+
+    @classmethod
+    def of(cls, account: str, per_second: float) -> Throttle:
+        with cls._lock:
+            return cls._known.setdefault(account, cls(per_second))
+
+    def wait(self) -> None:
+        if not self._gap_seconds:
+            return
+        with self._mine:
+            now = self.clock()
+            begin = max(now, self._next)
+            self._next = begin + self._gap_seconds
+        if begin > now:
+            self.sleep(begin - now)
+
+
+class Rest:
+    """One service at one base address. Not for several threads at once."""
+
+    def __init__(
+        self,
+        client: httpclient.Client,
+        title: str,
+        zone: str,
+        *,
+        key_remedy: str = "correct the credentials",
+        access_remedy: str = "allow this key to edit the zone",
+        refusal: Optional[Callable[[int, Any], Optional[ProviderError]]] = None,
+        throttle: Optional[Throttle] = None,
+    ) -> None:
+        """``refusal`` may turn a status of 400 or more, with the decoded body, into an error of its own words."""
+        self._client = client
+        self._title = title
+        self._zone = zone
+        self._key_remedy = key_remedy
+        self._access_remedy = access_remedy
+        self._refusal = refusal
+        self._throttle = throttle
+
+    def json(self, method: str, path: str, body: Any = None, headers: Optional[Mapping[str, str]] = None) -> Any:
+        """The decoded answer; ``body`` is sent as JSON. Raises the errors of the port."""
+        response = self.send(method, path, None if body is None else _JSON.encode(body).encode("utf-8"), headers)
+        return self.decoded(response)
+
+    def decoded(self, response: httpclient.Response) -> Any:
+        """None for an empty body. Raises Garbled."""
+        if not response.body.strip():
+            return None
+        try:
+            return json.loads(response.body)
+        except ValueError as error:
+            raise self.garbled("it is no JSON") from error
+
+    def garbled(self, why: str) -> Garbled:
+        """For an answer that has not the shape that the service documents."""
+        return Garbled(
+            f"the answer is none of the {self._title} API",
+            f"it cannot be read: {why}",
+            "check that url names the API and nothing else answers there",
+        )
+
+    def send(
+        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> httpclient.Response:
+        """The answer where its status is below 400. Raises the errors of the port."""
+        if self._throttle:
+            self._throttle.wait()
+        try:
+            response = self._client.request(method, path, body, headers)
+        except httpclient.NotConnected as error:
+            raise Unreachable(
+                f"the {self._title} API cannot be reached",
+                str(error),
+                "start the server, or correct url in the credentials",
+            ) from error
+        except httpclient.AnswerLost as error:
+            raise Transient(
+                f"the {self._title} API gave no answer", str(error), "look at the service and run again"
+            ) from error
+        if 300 <= response.status < 400:
+            raise self.garbled(f"HTTP {response.status} leads elsewhere")
+        if response.status >= 400:
+            raise self._problem(response)
+        if response.body and "html" in response.headers.get("content-type", ""):
+            raise self.garbled("it is a page for people")
+        return response
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _problem(self, response: httpclient.Response) -> ProviderError:
+        status, title = response.status, self._title
+        try:
+            answer = json.loads(response.body)
+        except ValueError:
+            answer = None
+        special = self._refusal(status, answer) if self._refusal else None
+        if special:
+            return special
+        said = f"HTTP {status}{message(answer)}"
+        after = httpclient.retry_after(response)
+        if status == 401:
+            return Permanent(f"the {title} API refused the key ({said})", "it is not a valid one", self._key_remedy)
+        if status == 403:
+            return Permanent(
+                f"the {title} API refused access ({said})", "this key or client is not allowed", self._access_remedy
+            )
+        if status == 404:
+            return Permanent(
+                f"the {title} API has no zone {self._zone} ({said})",
+                "zones are made by their operator, not by a run",
+                "create the zone there, or correct zones in the fleet file",
+            )
+        if status in (409, 412):
+            return Conflict(f"the zone changed meanwhile ({said})")
+        if status == 429:
+            return Throttled(f"too many requests ({said})", "the API limits them", "run again later", after)
+        if status >= 500:
+            return Faulty(f"the {title} API failed ({said})", "the service has a problem", "look at its status", after)
+        return Permanent(
+            f"the {title} API refused the request ({said})", "the service says so", "correct the record it names"
+        )
+
+
+def message(answer: Any) -> str:
+    """What an error body says, where it says it as most APIs do."""
+    texts: list[str] = []
+
+    def look(part: Any, depth: int) -> None:
+        if isinstance(part, dict) and depth < 4:
+            for name in ("error", "errors", "message", "detail", "cause", "error_description", "non_field_errors"):
+                if name in part:
+                    look(part[name], depth + 1)
+        elif isinstance(part, list) and depth < 4:
+            for each in part[:5]:
+                look(each, depth + 1)
+        elif isinstance(part, (str, int)) and not isinstance(part, bool):
+            texts.append(" ".join(str(part).split()))
+
+    look(answer, 0)
+    return f": {'; '.join(dict.fromkeys(texts))[:300]}" if texts else ""
+
+
+def required(value: Any, kind: type, rest: Rest, what: str) -> Any:
+    """``value`` where it is of ``kind``. Raises Garbled."""
+    if not isinstance(value, kind):
+        raise rest.garbled(f"{what} is missing or no {kind.__name__}")
+    return value
