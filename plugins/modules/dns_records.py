@@ -15,13 +15,18 @@ description:
   - Works on values, not on whole record sets. A declared TXT value replaces only the value with the same version tag at
     its name (an SPF policy replaces the SPF policy); every other value and the record set's TTL survive. A declared
     value of another type claims its record set.
-  - Values that are no longer declared are deleted only with O(retire), and only where the zone's own list of values
-    that this O(owner) wrote has them. The list stands in TXT records at C(_mailops.<zone>).
+  - Values that are no longer declared are deleted when mail in flight needs them no more (O(retire)), and only where
+    the zone's own list of values that this O(owner) wrote has them. The list stands in TXT records at
+    C(_mailops.<zone>). An SPF policy narrows no sooner, so that an address may leave a pool while its last mail is
+    under way.
+  - What somebody else changed of our values, and what of theirs is replaced, is a warning of the run that does it.
   - A write is never repeated. After a failure the zone is read and planned anew, so a run that was interrupted is
     finished by the next one.
   - One task serves all zones. A zone that fails does not stop the others; the task fails at the end with every finding.
 requirements:
   - dnspython, for the provider V(rfc2136) and where a zone names C(servers)
+  - cryptography, for the provider V(google)
+  - octodns and the package of its provider, for the provider V(octodns)
 attributes:
   check_mode:
     description: Reads the zones and reports what would change, and writes nothing.
@@ -48,10 +53,24 @@ options:
         type: str
         required: true
       provider:
-        description: The service.
+        description: The service. Zones of V(external) are run by somebody else and never written.
         type: str
         required: true
-        choices: [memory, powerdns, rfc2136]
+        choices:
+          - azure
+          - cloudflare
+          - desec
+          - digitalocean
+          - external
+          - gandi
+          - google
+          - hetzner
+          - memory
+          - octodns
+          - ovh
+          - powerdns
+          - rfc2136
+          - route53
       credentials:
         description: Which entry of O(credentials) opens it.
         type: str
@@ -61,8 +80,15 @@ options:
           - C(servers) lists authoritative servers (addresses or names, C(:port) where it is not 53) that are asked for
             every changed record set afterwards.
           - C(servers_wait_seconds) is how long they may lag, 10 by default.
+          - C(hosted_zone_id) names one of several hosted zones of the same name (V(route53)).
+          - C(managed_zone) names the zone where its name does not tell (V(google)).
+          - C(resource_group) is the one of this zone (V(azure)).
         type: dict
         default: {}
+      signed:
+        description: Whether the zone is signed (DNSSEC). M(mailops.mta.dns_audit) judges by it.
+        type: bool
+        default: false
   records:
     description: Every record set that the fleet needs. Record sets of the same name and type are united.
     type: list
@@ -89,19 +115,37 @@ options:
       reason:
         description: What it is for.
         type: str
+      streams:
+        description: Which streams need it.
+        type: list
+        elements: str
   credentials:
     description:
-      - Access to the services, by name. Only C(url), C(server), C(port), C(server_id), C(ca_file), C(key_name) and
-        C(key_algorithm) are ever shown.
-      - V(powerdns) takes C(url), C(api_key) and perhaps C(server_id) (C(localhost)) and C(ca_file).
-      - V(rfc2136) takes C(server), C(key_name), C(key_secret) and perhaps C(port) (53) and C(key_algorithm)
-        (C(hmac-sha256)).
+      - Access to the services, by name; see the table in docs/dns.md for what each takes. Only values that are no
+        secrets, such as C(url), C(server) and C(key_name), are ever shown.
     type: dict
     default: {}
   retire:
-    description: Delete the values that this owner wrote and no longer declares. Otherwise they are reported and kept.
-    type: bool
-    default: false
+    description:
+      - When the values leave that this owner wrote and no longer declares.
+      - V(due) deletes what nobody has declared for O(retire_after_days). V(never) only reports. V(now) deletes at once,
+        and narrows SPF policies at once.
+    type: str
+    choices: [due, never, now]
+    default: due
+  retire_after_days:
+    description:
+      - How long a value stays after it is no longer declared. The default is five days in the queue of the sender and
+        five more for what comes back from the queue of the receiver.
+    type: int
+    default: 10
+  scope:
+    description:
+      - V(zone) reads whole zones and so finds every drift. V(changes) trusts the list in the zone and looks only at
+        record sets that are not as it says, for a quick run after a small change.
+    type: str
+    choices: [zone, changes]
+    default: zone
   force:
     description: Apply a plan even where it touches more than O(max_change_percent).
     type: bool
@@ -131,13 +175,13 @@ EXAMPLES = r"""
       pdns: {url: "https://ns1.example.com:8081", api_key: "{{ vault_pdns_api_key }}"}
   delegate_to: localhost
 
-- name: Delete what the fleet wrote once and needs no more
+- name: Delete at once what the fleet wrote and needs no more
   mailops.mta.dns_records:
     owner: "{{ mta_dns.owner }}"
     zones: "{{ mta_dns.zones }}"
     records: "{{ mta_dns.records }}"
     credentials: "{{ mta_dns_credentials }}"
-    retire: true
+    retire: now
   delegate_to: localhost
 """
 
@@ -172,10 +216,10 @@ zones:
       description: How many record sets went.
       type: int
       returned: always
-    retirable:
-      description: Values that this owner wrote and no longer declares.
+    leaving:
+      description: Values that this owner wrote and no longer declares, and the day until which they stay.
       type: list
-      elements: str
+      elements: dict
       returned: always
     findings:
       description: What is wrong, and what to do about it.
@@ -189,8 +233,15 @@ zones:
       created: 2
       updated: 0
       deleted: 0
-      retirable: []
+      leaving:
+        - {record: mta9.example.com 3600 A 192.0.2.19, until: "2026-12-04"}
       findings: []
+external:
+  description: Record sets of zones that somebody else runs, for their owners to set.
+  returned: always
+  type: list
+  elements: str
+  sample: ["10.2.0.192.in-addr.arpa 3600 PTR mta1.example.com."]
 findings:
   description: All findings, those of every zone included.
   returned: always
@@ -204,16 +255,20 @@ findings:
       remedy: correct api_key in the credentials
 """
 
+import json
+import time
+from contextlib import suppress
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names
+from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, services
 from ansible_collections.mailops.mta.plugins.module_utils.core import zones as core_zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.providers import servers, sync, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
 
 REQUEST_SECONDS = 20.0
+DAY_SECONDS = 86400
 
 
 def argument_spec():
@@ -225,9 +280,29 @@ def argument_spec():
             "required": True,
             "options": {
                 "name": {"type": "str", "required": True},
-                "provider": {"type": "str", "required": True, "choices": ["memory", "powerdns", "rfc2136"]},
+                "provider": {
+                    "type": "str",
+                    "required": True,
+                    "choices": [
+                        "azure",
+                        "cloudflare",
+                        "desec",
+                        "digitalocean",
+                        "external",
+                        "gandi",
+                        "google",
+                        "hetzner",
+                        "memory",
+                        "octodns",
+                        "ovh",
+                        "powerdns",
+                        "rfc2136",
+                        "route53",
+                    ],
+                },
                 "credentials": {"type": "str"},
                 "options": {"type": "dict", "default": {}},
+                "signed": {"type": "bool", "default": False},
             },
         },
         "records": {
@@ -240,10 +315,13 @@ def argument_spec():
                 "ttl": {"type": "int"},
                 "values": {"type": "list", "elements": "str"},
                 "reason": {"type": "str"},
+                "streams": {"type": "list", "elements": "str"},
             },
         },
         "credentials": {"type": "dict", "default": {}, "no_log": True},
-        "retire": {"type": "bool", "default": False},
+        "retire": {"type": "str", "choices": ["due", "never", "now"], "default": "due"},
+        "retire_after_days": {"type": "int", "default": 10},
+        "scope": {"type": "str", "choices": ["zone", "changes"], "default": "zone"},
         "force": {"type": "bool", "default": False},
         "max_change_percent": {"type": "float", "default": 30},
         "timeout_seconds": {"type": "float", "default": 120},
@@ -253,14 +331,19 @@ def argument_spec():
 def secrets(credentials):
     """The values that no output may hold; all but those of keys known to be harmless."""
     found = set()
-    for entry in credentials.values():
-        if isinstance(entry, dict):
-            found.update(str(value) for key, value in entry.items() if key not in table.PUBLIC and value)
+    for key, value in credentials.items():
+        if isinstance(value, dict):
+            found |= secrets(value)
+        elif value and key not in services.PUBLIC:
+            found.add(str(value))
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                with suppress(ValueError):  # an account as JSON text holds a key in other spelling
+                    found |= secrets(json.loads(value))
     return found
 
 
 def jobs(params):
-    """The work by zone, and findings for what cannot be worked on."""
+    """The work by zone, the records of zones that are not ours to write, and findings for what cannot be worked on."""
     findings = []
     if not manifest.OWNER.match(params["owner"]):
         findings.append(
@@ -284,8 +367,12 @@ def jobs(params):
     wanted, problems = core_zones.assign(zones, params["records"])
     findings.extend(problems)
     result = []
+    external = []
     for name, zone in zones.items():
-        service = table.SERVICES[zone["provider"]]
+        if zone["provider"] == services.EXTERNAL:
+            external.extend(line for record_set in wanted[name].sets for line in record_set.lines())
+            continue
+        service = services.SERVICES[zone["provider"]]
         given = (params["credentials"] or {}).get(zone["credentials"]) if zone["credentials"] else {}
         wrong = _credential_problems(name, zone, given, service) + _option_problems(name, zone["options"], service)
         if wrong:
@@ -297,13 +384,13 @@ def jobs(params):
             sync.Job(
                 name,
                 zone["provider"],
-                partial(service.open, access),
+                partial(table.OPEN[zone["provider"]], access),
                 wanted[name],
                 tuple(servers.parse(str(each)) for each in options.get("servers") or ()),
                 float(options.get("servers_wait_seconds", 10)),
             )
         )
-    return result, findings
+    return result, external, findings
 
 
 def _credential_problems(name, zone, given, service):
@@ -331,7 +418,7 @@ def _credential_problems(name, zone, given, service):
 
 
 def _option_problems(name, options, service):
-    known = (*table.COMMON_OPTIONS, *service.options)
+    known = (*services.COMMON_OPTIONS, *service.options)
     unknown = sorted(set(options) - set(known))
     findings = []
     if unknown:
@@ -359,10 +446,11 @@ def main():
     params = module.params
     # Without this every value in it would be struck out of all output, the port 53 out of addresses for example.
     module.no_log_values = secrets(params["credentials"] or {})
-    work, findings = jobs(params)
+    work, external, findings = jobs(params)
     policy = sync.Policy(
         owner=params["owner"],
-        retire=params["retire"],
+        retire=core_zones.Retire(params["retire"], int(time.time() // DAY_SECONDS), params["retire_after_days"]),
+        changed_only=params["scope"] == "changes",
         force=params["force"],
         max_change_percent=params["max_change_percent"],
         timeout_seconds=params["timeout_seconds"],
@@ -372,7 +460,7 @@ def main():
     # Records that cannot stand must not make the rest look like the whole: nothing is written then.
     outcomes = [] if errors(findings) else sync.run_all(work, policy)
     every = findings + [finding for outcome in outcomes for finding in outcome.findings]
-    result = {**sync.summary(outcomes), "findings": [finding.as_dict() for finding in every]}
+    result = {**sync.summary(outcomes), "external": external, "findings": [finding.as_dict() for finding in every]}
     if errors(every):
         failed = len({outcome.zone for outcome in outcomes if errors(outcome.findings)})
         what = (

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.module_utils.core import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
 from ansible_collections.mailops.mta.plugins.modules import dns_records
@@ -73,10 +74,47 @@ def test_first_second_and_checked_run(monkeypatch: pytest.MonkeyPatch, store: di
 
 def test_what_may_leave_is_a_warning(monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]) -> None:
     run(monkeypatch)
+    monkeypatch.setattr(dns_records.time, "time", lambda: 86400.0 * 20000)
+    noted = run(monkeypatch, records=[])
+    assert (noted["changed"], noted["zones"][0]["deleted"], len(noted["warnings"])) == (True, 0, 1)
     kept = run(monkeypatch, records=[])
     assert (kept["changed"], len(kept["warnings"])) == (False, 1)
-    assert kept["zones"][0]["retirable"] == ["a.example.com 60 A 192.0.2.1"]
-    assert run(monkeypatch, records=[], retire=True)["zones"][0]["deleted"] == 1
+    assert kept["zones"][0]["leaving"] == [{"record": "a.example.com 60 A 192.0.2.1", "until": "2024-10-14"}]
+    assert run(monkeypatch, records=[], retire="now", check=True)["zones"][0]["deleted"] == 1
+    monkeypatch.setattr(dns_records.time, "time", lambda: 86400.0 * 20010 - 1)
+    assert not run(monkeypatch, records=[])["changed"]
+    monkeypatch.setattr(dns_records.time, "time", lambda: 86400.0 * 20010)
+    assert not run(monkeypatch, records=[], retire="never")["changed"]
+    assert run(monkeypatch, records=[])["zones"][0]["deleted"] == 1
+    assert store["example.com"].state == {}
+
+
+def test_records_of_zones_that_others_run_are_told(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]
+) -> None:
+    zones = [*ARGUMENTS["zones"], {"name": "2.0.192.in-addr.arpa", "provider": "external"}]
+    pointer = {"name": "1.2.0.192.in-addr.arpa", "type": "PTR", "ttl": 60, "values": ["a.example.com"]}
+    result = run(monkeypatch, zones=zones, records=[*ARGUMENTS["records"], pointer])
+    assert result["external"] == ["1.2.0.192.in-addr.arpa 60 PTR a.example.com."]
+    assert [zone["name"] for zone in result["zones"]] == ["example.com"]
+
+
+def test_secrets_are_found_wherever_they_stand() -> None:
+    account = json.dumps({"client_id": "c", "private_key": "line\nline"})
+    found = dns_records.secrets(
+        {
+            "a": {"url": "http://x", "api_key": "k1"},
+            "b": {"class": "x.Y", "settings": {"token": "k2"}},
+            "c": {"project": "p", "service_account": account},
+        }
+    )
+    assert found == {"k1", "k2", account, "line\nline"}
+
+
+def test_choices_are_the_services() -> None:
+    choices = dns_records.argument_spec()["zones"]["options"]["provider"]["choices"]
+    assert choices == sorted(services.NAMES)
+    assert sorted(table.OPEN) == sorted(services.SERVICES)
 
 
 def test_one_conflict_fails_at_the_end(monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]) -> None:
@@ -134,16 +172,27 @@ def test_only_secrets_are_struck_out() -> None:
 
 
 def test_every_credential_is_public_or_secret_on_purpose() -> None:
-    secret = {"api_key", "key_secret"}
-    for service in table.SERVICES.values():
-        assert {*service.required, *service.optional} <= table.PUBLIC | secret
+    secret = {
+        "api_key",
+        "api_token",
+        "application_secret",
+        "client_secret",
+        "consumer_key",
+        "key_secret",
+        "secret_access_key",
+        "service_account",
+        "session_token",
+        "settings",
+    }
+    for service in services.SERVICES.values():
+        assert {*service.required, *service.optional} <= services.PUBLIC | secret
 
 
 def test_documentation_and_specification_agree() -> None:
     documented = yaml.safe_load(dns_records.DOCUMENTATION)["options"]
     specified = dns_records.argument_spec()
     assert set(documented) == set(specified)
-    choices = list(table.SERVICES)
+    choices = sorted(services.NAMES)
     assert documented["zones"]["suboptions"]["provider"]["choices"] == choices
     assert specified["zones"]["options"]["provider"]["choices"] == choices
 
