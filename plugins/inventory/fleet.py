@@ -14,7 +14,8 @@ description:
     fleet.
   - Each host gets its own derived slice and nothing more. The host C(fleet) (group C(control), connection C(local))
     carries what concerns the whole fleet, such as record sets and keys.
-  - Groups are C(mta), C(engine_<engine>) and C(stream_<name>).
+  - Groups are C(mta), C(engine_<engine>), C(stream_<name>) and C(mta_sts), the hosts that serve MTA-STS policies. A
+    host with C(engine=none) is in none of the first three.
   - A fleet may be split. Every C(fleet.d/*.yml) beside C(fleet.yml) belongs to it (and C(x.fleet.d/*.yml) to
     C(x.fleet.yml)), with one stream or customer in each, for example. Hosts, zones, streams and receivers are united;
     everything else stands in one of the files.
@@ -91,8 +92,8 @@ class InventoryModule(BaseInventoryPlugin):
         self._fill(fleet)
 
     def _fill(self, fleet):
-        self.inventory.add_group("mta")
-        self.inventory.add_group("control")
+        for group in ("mta", "mta_sts", "control"):
+            self.inventory.add_group(group)
         self.inventory.add_host("fleet", group="control")
         self._variables(
             "fleet",
@@ -103,9 +104,10 @@ class InventoryModule(BaseInventoryPlugin):
             },
         )
         for name, host in fleet.hosts.items():
-            self.inventory.add_host(name, group="mta")
-            engine = self.inventory.add_group(f"engine_{host.engine}")
-            self.inventory.add_host(name, group=engine)
+            self.inventory.add_host(name)
+            groups = ["mta", f"engine_{host.engine}"] if host.is_mta else []
+            for group in [*groups, "mta_sts"] if fleet.policies_on(name) else groups:
+                self.inventory.add_host(name, group=self.inventory.add_group(group))
             self._variables(name, derive.host_variables(fleet, name))
             for key, value in host.variables.items():
                 self.inventory.set_variable(name, key, _trusted(value))

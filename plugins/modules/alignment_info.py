@@ -122,6 +122,7 @@ table:
       reports: ok
       source: "-"
       tls: "-"
+      records: ok
       relay: "-"
 lines:
   description: The table, the findings and the verdict as text for people.
@@ -153,7 +154,7 @@ questions:
   sample: 42
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import alignment
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
@@ -205,8 +206,6 @@ def note(module: AnsibleModule) -> str:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    if resolver.DNSPYTHON_ERROR:
-        module.fail_json(msg=missing_required_lib("dnspython"), exception=resolver.DNSPYTHON_ERROR)
     asker = resolver.Resolver(module.params["resolvers"], module.params["timeout_seconds"])
     proof, questions = prove(module.params, asker.ask)
     module.exit_json(

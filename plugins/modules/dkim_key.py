@@ -50,6 +50,11 @@ options:
         description: TTL of its record in seconds.
         type: int
         default: 3600
+      record:
+        description:
+          - The name at which its record stands, where that is not C(<selector>._domainkey.<domain>) and an alias leads
+            to it.
+        type: str
   lock_timeout_seconds:
     description: How long to wait for another run on the same store.
     type: float
@@ -138,6 +143,7 @@ def main():
                     "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
                     "bits": {"type": "int", "required": True},
                     "ttl": {"type": "int", "default": 3600},
+                    "record": {"type": "str"},
                 },
             },
             "lock_timeout_seconds": {"type": "float", "default": 60},
@@ -145,7 +151,7 @@ def main():
         supports_check_mode=True,
     )
     store = KeyStore(module.params["directory"], module.get_bin_path("openssl", required=True))
-    ttls = {key: given["ttl"] for given in module.params["keys"] for key in [_key(given)]}
+    wanted = {_key(given): given for given in module.params["keys"]}
     lock = contextlib.nullcontext() if module.check_mode else store.locked(module.params["lock_timeout_seconds"])
     try:
         with lock:
@@ -170,7 +176,7 @@ def main():
     module.exit_json(
         changed=bool(created or found.unsealed),
         created=created,
-        records=[_record(key, ttl, public.get(key.name)) for key, ttl in ttls.items()],
+        records=[_record(key, given, public.get(key.name)) for key, given in wanted.items()],
         diff={
             "before": "".join(f"{name}\n" for name in before),
             "after": "".join(f"{name}\n" for name in sorted([*before, *created])),
@@ -184,11 +190,11 @@ def _key(given):
     return Key(given["domain"], given["selector"], given["algorithm"], given["bits"])
 
 
-def _record(key, ttl, public):
+def _record(key, given, public):
     return {
-        "name": key.name,
+        "name": given["record"] or key.name,
         "type": "TXT",
-        "ttl": ttl,
+        "ttl": given["ttl"],
         "values": [public.record] if public else None,
         "reason": f"DKIM key ({key.algorithm}) of {key.domain}",
     }

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, spf, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, records, registry, spf, tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answers
-from ansible_collections.mailops.mta.plugins.module_utils.core.checks import organisational_domain
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Stream
 
@@ -28,8 +27,9 @@ NOT_ASKED = "-"
 _WORST_FIRST = (FAIL, UNKNOWN, WARN, OK, NOT_ASKED)
 
 FCRDNS, SPF, DKIM, DMARC, MX, REPORTS = "fcrdns", "spf", "dkim", "dmarc", "mx", "reports"
+RECORDS = "records"  # everything else that is to stand in DNS
 SOURCE, TLS, RELAY = "source", "tls", "relay"
-CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, SOURCE, TLS, RELAY)
+CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, RECORDS, SOURCE, TLS, RELAY)
 WELL_KNOWN_PORTS = (25, 465, 587)  # a relay that nobody meant to open stands on one of these
 
 Record = Mapping[str, Any]
@@ -38,7 +38,7 @@ _Parsed = TypeVar("_Parsed")
 
 def expectations(fleet: Fleet) -> dict[str, Any]:
     """What proof must find, as plain data: the variable ``mta_proof``."""
-    pool_of: dict[str, list[str]] = {name: [] for name in fleet.hosts}
+    pool_of: dict[str, list[str]] = {}
     for address in fleet.addresses():
         pool_of.setdefault(address.host, []).extend(address.ips)
     return {
@@ -53,19 +53,23 @@ def expectations(fleet: Fleet) -> dict[str, Any]:
             for address in fleet.addresses()
         ],
         "streams": [_expected_stream(fleet, stream) for stream in fleet.streams.values()],
+        "records": [
+            {key: entry[key] for key in ("name", "type", "values", "streams")}
+            for entry in registry.further_record_sets(fleet)
+        ],
         "listeners": [
             {
                 "host": host.name,
-                "ips": list(dict.fromkeys((*host.listen, *pool_of[name]))),
+                "ips": list(dict.fromkeys((*host.listen, *pool_of.get(host.name, ())))),
                 "ports": sorted(
                     {
                         *WELL_KNOWN_PORTS,
-                        *(stream.port for stream in fleet.streams_on(name)),
-                        *([fleet.front.port] if fleet.front and name in fleet.front.hosts else []),
+                        *(stream.port for stream in fleet.streams_on(host.name)),
+                        *([fleet.front.port] if fleet.front and host.name in fleet.front.hosts else []),
                     }
                 ),
             }
-            for name, host in fleet.hosts.items()
+            for host in fleet.mta_hosts()
         ],
         "front_header": fleet.front.header if fleet.front else None,
         "sink": {"domain": fleet.verify.sink_domain, "host": fleet.verify.sink_host} if fleet.verify else None,
@@ -74,25 +78,32 @@ def expectations(fleet: Fleet) -> dict[str, Any]:
 
 
 def _expected_stream(fleet: Fleet, stream: Stream) -> dict[str, Any]:
-    ips = [ip for address in stream.addresses for ip in address.ips]
+    (_domain, spf_text), *spf_parts = registry.spf_records(stream).items()
+    dmarc = registry.dmarc_policies_of(fleet, stream)
     policy = tags.mta_sts_policy(stream.return_path.mx, stream.mta_sts)
     return {
         "name": stream.name,
         "port": stream.port,
         "domains": list(stream.domains),
         "return_path": {"domain": stream.return_path.domain, "mx": list(stream.return_path.mx)},
-        "spf": tags.spf(ips, include=stream.spf.include, all=stream.spf.all),
+        "spf": spf_text,
+        "spf_parts": dict(spf_parts),
         "dkim": [
-            {"domain": domain, "selector": stream.dkim.selector_for(algorithm), "algorithm": algorithm}
+            {
+                "domain": domain,
+                "selector": stream.dkim.selector_for(algorithm),
+                "algorithm": algorithm,
+                "record": stream.dkim.record(domain, algorithm),
+            }
             for domain in stream.domains
             for algorithm in stream.dkim.algorithms
         ],
         "dmarc": tags.dmarc(stream.dmarc),
+        "dmarc_at": [found.domain for found in dmarc],
         "report_authorisations": [
-            f"{domain}._report._dmarc.{target}"
-            for domain in stream.domains
-            for target in dict.fromkeys(mailbox.rpartition("@")[2] for mailbox in stream.dmarc.rua)
-            if organisational_domain(target, fleet) != organisational_domain(domain, fleet)
+            f"{found.domain}._report._dmarc.{target}"
+            for found in dmarc
+            for target in registry.foreign_reports(fleet, found)
         ],
         "tls_rpt": tags.tls_rpt(stream.tls_rpt) if stream.tls_rpt else None,
         "mta_sts": tags.mta_sts_record(policy) if stream.mta_sts.mode != "none" else None,
@@ -157,7 +168,12 @@ def judge(
     shown_streams = {address["stream"] for address in addresses}
     by_stream = {stream["name"]: stream for stream in expected["streams"]}
     of_stream = {
-        name: list(_judge_stream(by_stream[name], answers, seen.keys)) for name in by_stream if name in shown_streams
+        name: [
+            *_judge_stream(by_stream[name], answers, seen.keys),
+            *_judge_records(expected["records"], name, answers),
+        ]
+        for name in by_stream
+        if name in shown_streams
     }
     sent: dict[str, list[Record]] = {}
     for probe in seen.probes:
@@ -289,12 +305,17 @@ def _judge_stream(stream: Record, answers: Answers, keys: Sequence[Record] | Non
     for name in dict.fromkeys((path["domain"], *stream["domains"])):
         yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, stream["spf"], answers)
         yield from _spf_limits(name, answers)
+    for name, text in stream["spf_parts"].items():
+        yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, text, answers)
     held = None if keys is None else {key["name"]: next(iter(key["values"] or ()), None) for key in keys}
     for key in stream["dkim"]:
         yield _dkim(key, held, answers)
-    for domain in stream["domains"]:
+    for domain in stream["dmarc_at"]:
         name = f"_dmarc.{domain}"
         yield from _text(DMARC, name, "DMARC", tags.is_dmarc, tags.parse_dmarc, stream["dmarc"], answers)
+    for domain in stream["domains"]:
+        if domain not in stream["dmarc_at"]:
+            yield _inherits(domain, answers)
     for name in stream["report_authorisations"]:
         yield _report_authorised(name, answers)
     yield from _mail_exchangers(path, answers)
@@ -366,7 +387,7 @@ def _dkim(key: Record, held: Mapping[str, str | None] | None, answers: Answers) 
         return _bad(DKIM, where, count, "a signature is verified with exactly one", remedy)
     try:
         found = tags.parse_dkim(answer.values[0])
-        wanted = held.get(name) if held is not None else None
+        wanted = held.get(key["record"]) if held is not None else None
         signing = tags.parse_dkim(wanted) if wanted else None
     except ValueError as error:
         return _bad(DKIM, where, f"'{answer.values[0]}'", str(error), remedy)
@@ -381,6 +402,44 @@ def _dkim(key: Record, held: Mapping[str, str | None] | None, answers: Answers) 
     if signing and signing.public_key != found.public_key:
         return _bad(DKIM, where, "another public key", "it is not the one on the key host, so signatures fail", remedy)
     return Verdict(DKIM, OK)
+
+
+def _inherits(domain: str, answers: Answers) -> Verdict:
+    """A domain that inherits has no DMARC record of its own: that one would be applied instead (RFC 9989 4.10.1)."""
+    where = f"_dmarc.{domain} TXT (DMARC)"
+    answer = answers.get(f"_dmarc.{domain}", "TXT")
+    if answer.status == UNANSWERED:
+        return _unknown(DMARC, where, answer.detail)
+    own = [text for text in answer.values if tags.is_dmarc(text)]
+    if own:
+        why = f"{domain} is to inherit the policy above it, and this one is applied instead"
+        return _bad(DMARC, where, _listed(own), why, "Remove it, or write inherit: false")
+    return Verdict(DMARC, OK)
+
+
+def _judge_records(expected: Sequence[Record], stream: str, answers: Answers) -> Iterable[Verdict]:
+    """What else the stream needs (or the fleet, whatever the stream) has all of its values; others may stand beside."""
+    yield Verdict(RECORDS, OK)
+    for entry in expected:
+        if entry["streams"] and stream not in entry["streams"]:
+            continue
+        where = f"{entry['name']} {entry['type']}"
+        answer = answers.get(entry["name"], entry["type"])
+        if answer.status == UNANSWERED:
+            yield _unknown(RECORDS, where, answer.detail)
+            continue
+        found = {_comparable(entry["type"], value) for value in answer.values}
+        missing = [value for value in entry["values"] if _comparable(entry["type"], value) not in found]
+        if missing:
+            why = f"{_listed(missing)} is to stand there"
+            yield _bad(RECORDS, where, _listed(answer.values), why, "Publish it (playbook mailops.mta.dns)")
+
+
+def _comparable(rtype: str, value: str) -> str:
+    try:
+        return value if rtype == "TXT" else records.canonical(rtype, value)
+    except ValueError:
+        return value
 
 
 def _report_authorised(name: str, answers: Answers) -> Verdict:

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, registry, services, tags, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, POSTFIX, POWERMTA, RSA, Fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import nearest, shown
-from ansible_collections.mailops.mta.plugins.module_utils.core.tags import SPF_MAX_LOOKUPS
 
 ENGINE_ALGORITHMS = {POSTFIX: (RSA, ED25519), POWERMTA: (RSA,)}
 
@@ -28,8 +28,14 @@ def check(fleet: Fleet) -> list[Finding]:
         _separate_streams_are_separate,
         _dkim_can_be_signed,
         _dmarc_reports_are_authorised,
+        _dmarc_is_inherited,
+        _subdomain_policies_count,
+        _bimi_is_enforced,
         _return_paths_align,
+        _mta_sts_is_served,
+        _tlsa_is_signed,
         _spf_stays_within_limits,
+        _records_fit_together,
     ):
         findings.extend(rule(fleet))
     return findings
@@ -73,6 +79,13 @@ def _hosts_fit(fleet: Fleet) -> Iterable[Finding]:
                     "Write one of hosts",
                 )
                 continue
+            if not host.is_mta:
+                yield Finding(
+                    f"{where}.host",
+                    shown(address.host),
+                    f"it has no engine (hosts.{address.host}.engine), so nothing could send from it",
+                    "Choose another host, or give this one an engine",
+                )
             for ip, family in ((address.ipv4, "ipv4"), (address.ipv6, "ipv6")):
                 if ip and family not in host.families:
                     yield Finding(
@@ -115,9 +128,13 @@ def _hosts_fit(fleet: Fleet) -> Iterable[Finding]:
                     "Write its own address",
                 )
             listening.setdefault(ip, host.name)
-        if not fleet.streams_on(host.name):
+        if host.is_mta and not fleet.streams_on(host.name):
             yield Finding(
                 f"hosts.{host.name}", "no stream has an address on it", "it would send nothing", "Remove it", WARNING
+            )
+        if not host.is_mta and not fleet.policies_on(host.name) and host.name != fleet.key_host:
+            yield Finding(
+                f"hosts.{host.name}", "engine: none", "no policy is served on it and no key kept", "Remove it", WARNING
             )
 
 
@@ -131,6 +148,8 @@ def _names_are_served(fleet: Fleet) -> Iterable[Finding]:
                 f"Add the zone that holds {name} to zones",
             )
 
+    if fleet.organisational_dmarc:
+        yield from unserved("organisational_dmarc", fleet.domain, "the organisational domain")
     for stream in fleet.streams.values():
         for position, domain in enumerate(stream.domains):
             where = f"streams.{stream.name}." + ("domain" if not position else f"extra_domains[{position - 1}]")
@@ -139,12 +158,29 @@ def _names_are_served(fleet: Fleet) -> Iterable[Finding]:
             yield from unserved(
                 f"streams.{stream.name}.return_path.domain", stream.return_path.domain, "the return-path domain"
             )
+        delegate = stream.dkim.delegate
+        if delegate:
+            yield from unserved(f"streams.{stream.name}.dkim.delegate", delegate, "the delegated DKIM keys")
+            for record in (
+                stream.dkim.record(*key) for key in itertools.product(stream.domains, stream.dkim.algorithms)
+            ):
+                if len(record) > names.MAX_NAME:
+                    why = f"its name has {len(record)} characters, {names.MAX_NAME} are allowed"
+                    yield Finding(f"streams.{stream.name}.dkim.delegate", f"'{record}'", why, "Use a shorter domain")
+            zone = fleet.zones.get(fleet.zone_of(delegate) or "")
+            if zone and zone.provider == services.EXTERNAL:
+                yield Finding(
+                    f"streams.{stream.name}.dkim.delegate",
+                    f"'{delegate}'",
+                    f"somebody else runs its zone {zone.name}, so new keys would have to wait for them",
+                    "Write a domain in a zone that you run",
+                )
         for number, address in enumerate(stream.addresses):
             where = f"streams.{stream.name}.addresses[{number}]"
             if not names.is_within(address.ehlo, stream.domain) or fleet.zone_of(stream.domain):
                 yield from unserved(f"{where}.ehlo", address.ehlo, "the EHLO name")
             for ip in address.ips:
-                if fleet.zone_of(names.reverse_name(ip)) is None:
+                if fleet.zone_of(fleet.reverse_name(ip)) is None:
                     yield Finding(
                         where,
                         f"'{ip}'",
@@ -173,23 +209,13 @@ def _streams_share_nothing(fleet: Fleet) -> Iterable[Finding]:
             yield from once(f"{place}.inject_users", "login", login, "a login chooses one stream")
 
 
-def organisational_domain(name: str, fleet: Fleet) -> str:
-    """The registered domain above ``name``, as far as the file tells: its topmost zone, else its last two labels."""
-    labels = name.split(".")
-    for start in range(len(labels) - 1, -1, -1):
-        zone = ".".join(labels[start:])
-        if zone in fleet.zones:
-            return zone
-    return ".".join(labels[-2:])
-
-
 def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
-        own = {organisational_domain(domain, fleet) for domain in stream.domains}
+        own = {fleet.organisational_domain(domain) for domain in stream.domains}
         for other in stream.separate_from:
             if other not in fleet.streams:
                 continue
-            shared = own & {organisational_domain(domain, fleet) for domain in fleet.streams[other].domains}
+            shared = own & {fleet.organisational_domain(domain) for domain in fleet.streams[other].domains}
             if shared:
                 yield Finding(
                     f"streams.{stream.name}.separate_from",
@@ -200,8 +226,9 @@ def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:
 
 
 def _dkim_can_be_signed(fleet: Fleet) -> Iterable[Finding]:
+    engines = {host.name for host in fleet.mta_hosts()}
     for stream in fleet.streams.values():
-        for host in sorted({address.host for address in stream.addresses if address.host in fleet.hosts}):
+        for host in sorted({address.host for address in stream.addresses if address.host in engines}):
             engine = fleet.hosts[host].engine
             for algorithm in stream.dkim.algorithms:
                 if algorithm not in ENGINE_ALGORITHMS[engine]:
@@ -222,21 +249,125 @@ def _dkim_can_be_signed(fleet: Fleet) -> Iterable[Finding]:
 
 
 def _dmarc_reports_are_authorised(fleet: Fleet) -> Iterable[Finding]:
+    for policy in registry.dmarc_policies(fleet):
+        where = f"streams.{policy.stream}.dmarc.rua" if policy.stream else "organisational_dmarc.rua"
+        for target in registry.foreign_reports(fleet, policy):
+            if fleet.zone_of(target) is None and target not in policy.dmarc.rua_authorised:
+                mailboxes = [mailbox for mailbox in policy.dmarc.rua if mailbox.endswith(f"@{target}")]
+                yield Finding(
+                    where,
+                    f"'{', '.join(mailboxes)}'",
+                    f"{target} must allow reports about {policy.domain} (RFC 9990), and no zone of this file holds it",
+                    f"Have {policy.domain}._report._dmarc.{target} published, then add {target} to rua_authorised",
+                )
+
+
+def _dmarc_is_inherited(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
+        where = f"streams.{stream.name}.dmarc.inherit"
+        if not stream.dmarc.inherit:
+            continue
+        if fleet.organisational_dmarc is None:
+            yield Finding(
+                where,
+                "true",
+                f"nothing of this file publishes a policy at _dmarc.{fleet.domain}",
+                "Write organisational_dmarc, or give the stream a policy of its own",
+            )
         for domain in stream.domains:
-            for mailbox in stream.dmarc.rua:
-                target = mailbox.rpartition("@")[2]
-                if (
-                    organisational_domain(target, fleet) != organisational_domain(domain, fleet)
-                    and fleet.zone_of(target) is None
-                    and target not in stream.dmarc.rua_authorised
-                ):
-                    yield Finding(
-                        f"streams.{stream.name}.dmarc.rua",
-                        f"'{mailbox}'",
-                        f"{target} must allow reports about {domain} (RFC 9990), and no zone of this file holds it",
-                        f"Have {domain}._report._dmarc.{target} published, then add {target} to rua_authorised",
-                    )
+            if not names.is_within(domain, fleet.domain):
+                yield Finding(
+                    where,
+                    "true",
+                    f"{domain} is not below {fleet.domain}, so receivers would find no policy for it (RFC 9989 4.10.1)",
+                    "Write inherit: false and a policy for this stream",
+                )
+
+
+def _subdomain_policies_count(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        if not fleet.organisational_dmarc or stream.dmarc.inherit or fleet.domain in stream.domains:
+            continue
+        for key in ("subdomain_policy", "missing_policy"):
+            if getattr(stream.dmarc, key) and names.is_within(stream.domain, fleet.domain):
+                yield Finding(
+                    f"streams.{stream.name}.dmarc.{key}",
+                    f"'{getattr(stream.dmarc, key)}'",
+                    f"receivers take it from _dmarc.{fleet.domain} only (RFC 9989 4.7)",
+                    "Write it in organisational_dmarc",
+                    WARNING,
+                )
+
+
+def _bimi_is_enforced(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        if not stream.bimi:
+            continue
+        policies = {f"streams.{stream.name}.dmarc": stream.dmarc}
+        if fleet.organisational_dmarc and names.is_within(stream.domain, fleet.domain):
+            policies["organisational_dmarc"] = fleet.organisational_dmarc
+        for place, dmarc in policies.items():
+            weak = [
+                *(["policy none"] if dmarc.policy == "none" else []),
+                *(["subdomain_policy none"] if dmarc.subdomain_policy == "none" else []),
+                *(["testing"] if dmarc.testing else []),
+            ]
+            if weak:
+                yield Finding(
+                    f"streams.{stream.name}.bimi",
+                    f"{', '.join(weak)} ({place})",
+                    "mailbox operators show a logo only where DMARC is enforced, for subdomains as well",
+                    "Write quarantine or reject there, or remove bimi",
+                )
+
+
+def _mta_sts_is_served(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        where, sts = f"streams.{stream.name}.mta_sts", stream.mta_sts
+        if sts.host and sts.host not in fleet.hosts:
+            yield Finding(
+                f"{where}.host",
+                shown(sts.host),
+                f"no such host{nearest(sts.host, fleet.hosts)}",
+                "Write one of hosts",
+            )
+        if sts.host and not sts.addresses:
+            yield Finding(
+                f"{where}.addresses",
+                "missing",
+                f"{stream.policy_host} would have no address",
+                f"Write the addresses on which {sts.host} is reached from outside",
+            )
+        if sts.mode != "none" and not (sts.host or sts.addresses or sts.cname):
+            yield Finding(
+                where,
+                f"mode {sts.mode}",
+                "the policy is announced but nothing of this file serves it",
+                "Write host and addresses, or cname",
+                WARNING,
+            )
+
+
+def _tlsa_is_signed(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        for host in stream.return_path.mx if stream.return_path.tlsa else ():
+            where = f"streams.{stream.name}.return_path.tlsa"
+            zone = fleet.zone_of(host)
+            if zone is None:
+                yield Finding(
+                    where,
+                    f"MX {host}",
+                    "no zone of this file holds it, so its TLSA records are not published from here",
+                    f"Have them published at _25._tcp.{host}",
+                    WARNING,
+                )
+            elif not fleet.zones[zone].signed:
+                yield Finding(
+                    where,
+                    f"MX {host}",
+                    f"{zone} is not signed with DNSSEC, and mail servers ignore TLSA records there (RFC 7672 2.2)",
+                    f"Sign the zone and write zones.{zone}.signed: true, or remove tlsa",
+                )
 
 
 def _return_paths_align(fleet: Fleet) -> Iterable[Finding]:
@@ -246,7 +377,7 @@ def _return_paths_align(fleet: Fleet) -> Iterable[Finding]:
         aligned = (
             path == stream.domain
             if strict
-            else organisational_domain(path, fleet) == organisational_domain(stream.domain, fleet)
+            else fleet.organisational_domain(path) == fleet.organisational_domain(stream.domain)
         )
         if not aligned:
             yield Finding(
@@ -260,10 +391,84 @@ def _return_paths_align(fleet: Fleet) -> Iterable[Finding]:
 
 def _spf_stays_within_limits(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
-        if len(stream.spf.include) > SPF_MAX_LOOKUPS:
+        where = f"streams.{stream.name}.spf.include"
+        include, parts = len(stream.spf.include), len(registry.spf_records(stream)) - 1
+        top = next(iter(registry.spf_records(stream).values()))
+        if include + parts > tags.SPF_MAX_LOOKUPS:
+            pool = f" and {parts} for a pool that no single record can hold" if parts else ""
             yield Finding(
-                f"streams.{stream.name}.spf.include",
-                f"{len(stream.spf.include)} includes",
-                f"SPF allows {SPF_MAX_LOOKUPS} look-ups in all (RFC 7208 4.6.4), and each include costs at least one",
-                "Remove includes",
+                where,
+                f"{include} includes{pool}",
+                f"SPF allows {tags.SPF_MAX_LOOKUPS} look-ups in all (RFC 7208 4.6.4), and each costs at least one",
+                "Remove includes, or use fewer addresses that do not lie side by side",
             )
+        if len(top) > tags.SPF_MAX_TEXT:
+            yield Finding(
+                where,
+                f"a record of {len(top)} characters",
+                f"the answer fits 512 bytes with {tags.SPF_MAX_TEXT} characters (RFC 7208 3.4)",
+                "Remove includes, or use shorter domain names",
+            )
+
+
+def _records_fit_together(fleet: Fleet) -> Iterable[Finding]:
+    """What meets at one name: aliases stand alone, each policy once, and the answer has a size that passes."""
+    written = {(record.name, record.type): number for number, record in reversed([*enumerate(fleet.records)])}
+    sets = registry.record_sets(fleet)
+    types: dict[str, list[str]] = {}
+    for entry in sets:
+        types.setdefault(entry["name"], []).append(entry["type"])
+    for entry in sets:
+        name, rtype, values = entry["name"], entry["type"], entry["values"]
+        number = written.get((name, rtype))
+        where = (
+            f"records[{number}]"
+            if number is not None
+            else f"streams.{entry['streams'][0]}"
+            if entry["streams"]
+            else "organisational_dmarc"
+        )
+        if len(name) > names.MAX_NAME:
+            yield Finding(
+                where, f"'{name}'", f"its name has more than {names.MAX_NAME} characters", "Use shorter domain names"
+            )
+        if number is not None and rtype != "TXT" and entry["streams"]:
+            yield Finding(
+                where,
+                f"{name} {rtype}",
+                f"it follows from {', '.join(entry['streams'])} already ({entry['reason']})",
+                "Remove it",
+            )
+        if rtype == "CNAME" and (len(values) > 1 or len(types[name]) > 1):
+            beside = [other for other in types[name] if other != "CNAME"] or ["CNAME"]
+            yield Finding(
+                where,
+                f"{name} CNAME",
+                f"{', '.join(beside)} is to stand there too, and an alias stands alone (RFC 1034 3.6.2)",
+                "Remove one of the two",
+            )
+        if rtype == "TXT":
+            yield from _texts_fit(where, name, values)
+
+
+def _texts_fit(where: str, name: str, texts: Sequence[str]) -> Iterable[Finding]:
+    claims = [zones.claim(name, text) for text in texts] if len(texts) > 1 else []
+    kinds = [what for kind, what in claims if kind == "version"]
+    for what in sorted({what for what in kinds if kinds.count(what) > 1}):
+        yield Finding(
+            where,
+            f"{kinds.count(what)} {what} records at {name}",
+            "receivers ignore all where there is more than one",
+            "Say it in one place",
+        )
+    size = registry.answer_size(name, texts)
+    if size > registry.ANSWER_SMALL:
+        yield Finding(
+            where,
+            f"{len(texts)} TXT values at {name}, an answer of {size} bytes",
+            f"more than {registry.ANSWER_SAFE} bytes do not pass every path"
+            if size > registry.ANSWER_SAFE
+            else f"more than {registry.ANSWER_SMALL} bytes need EDNS or TCP, which some receivers lack",
+            "Remove verifications or includes that nobody needs any more",
+            ERROR if size > registry.ANSWER_SAFE else WARNING,
+        )

@@ -14,14 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import checks, names, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core import checks, names, receivers, services, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     ED25519,
+    NO_ENGINE,
     POSTFIX,
     POWERMTA,
     RSA,
     Address,
+    Bimi,
+    Caa,
     Dkim,
     Dmarc,
     Fleet,
@@ -30,6 +33,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     Limits,
     MtaSts,
     ReceiverGroup,
+    Record,
     ReturnPath,
     Spf,
     Stream,
@@ -50,8 +54,13 @@ SINGLE = (
     "ttl_seconds",
     "dkim",
     "dmarc",
+    "organisational_dmarc",
     "mta_sts",
     "tls_rpt",
+    "bimi",
+    "caa",
+    "verifications",
+    "records",
 )
 STREAM_KEYS = (
     "domain",
@@ -67,13 +76,16 @@ STREAM_KEYS = (
     "tls_rpt",
     "spf",
     "return_path",
+    "bimi",
+    "caa",
+    "verifications",
     "receivers",
     "ttl_seconds",
 )
 HOST_KEYS = ("engine", "listen", "families", "interface")
 LIMIT_KEYS = tuple(field.name for field in fields(Limits))
-PROVIDERS = ("powerdns", "rfc2136", "memory")
-RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta")
+PROVIDERS = services.NAMES
+RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_sts")
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
@@ -81,6 +93,9 @@ _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
 _SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,50}(?<!-)(\.(?!-)[a-z0-9-]{1,50}(?<!-))*\Z")
 _HEADER = re.compile(r"[A-Za-z0-9-]{2,60}\Z")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
+_TLSA = re.compile(r"([0-3]) ([01]) ([012]) ([0-9a-fA-F]+)\Z")
+_TLSA_DIGITS = {"1": 64, "2": 128}  # of SHA-256 and SHA-512 (RFC 6698 2.1.3)
+_ISSUER = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]+(?:\s*;\s*[a-z0-9]+=[!#-:<-~]*)*\Z")
 
 _STREAM_HINTS = {
     "warmup_from": "warm-up is not part of this release",
@@ -139,25 +154,31 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
             root.refuse(section, "nothing", f"a fleet has at least {what}", f"Write {section}")
 
     hosts = {name: _host(name, reader) for name, reader in root.entries("hosts")}
-    zones = _zones(root)
+    served = _zones(root)
     groups = _receivers(root)
+    organisational = _organisational_dmarc(root, domain)
     streams = {
         name: stream
         for name, stream in (
-            (name, _stream(name, reader, root, domain, groups)) for name, reader in root.entries("streams")
+            (name, _stream(name, reader, root, domain, groups, organisational))
+            for name, reader in root.entries("streams")
         )
         if stream
     }
+    ttl_seconds = root.integer("ttl_seconds", 30, 86400, 3600)
     fleet = Fleet(
         name=root.text("name", domain),
         domain=domain,
         hosts=hosts,
-        zones=zones,
+        zones=served,
         streams=streams,
         receivers=groups,
         key_host=_key_host(root, hosts),
         front=_front(root, hosts, streams),
         verify=_verify(root),
+        organisational_dmarc=organisational,
+        records=_records(root, served, ttl_seconds),
+        ttl_seconds=ttl_seconds,
     )
     findings.extend(checks.check(fleet))
     findings = list(dict.fromkeys(findings))  # what the fleet sets for all streams is read once for each
@@ -170,7 +191,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
 def _host(name: str, reader: Reader) -> Host:
     if not _HOST_NAME.match(name) or name in RESERVED_NAMES:
         reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
-    engine = reader.choice("engine", (POSTFIX, POWERMTA), POSTFIX)
+    engine = reader.choice("engine", (POSTFIX, POWERMTA, NO_ENGINE), POSTFIX)
     if engine == POWERMTA:
         reader.refuse("engine", shown(engine), "this release has no role for PowerMTA yet", f"Write engine: {POSTFIX}")
     listen = reader.ips("listen")
@@ -179,7 +200,7 @@ def _host(name: str, reader: Reader) -> Host:
             listen = (names.address(reader.data["ansible_host"]),)
         except ValueError:
             listen = ()
-    if not listen:
+    if not listen and engine != NO_ENGINE:
         reader.refuse(
             "listen",
             "missing",
@@ -205,7 +226,7 @@ def _host(name: str, reader: Reader) -> Host:
 
 
 def _zones(root: Reader) -> dict[str, Zone]:
-    zones: dict[str, Zone] = {}
+    found: dict[str, Zone] = {}
     for written, reader in root.entries("zones"):
         try:
             name = names.to_ascii(written)
@@ -215,17 +236,53 @@ def _zones(root: Reader) -> dict[str, Zone]:
         if problem:
             reader.refuse(None, shown(written), f"it is no zone name: {problem}", "Write a legal domain name")
             continue
-        if name in zones:
+        if name in found:
             reader.refuse(None, shown(written), "the zone stands there twice", "Remove one")
-        reader.known(("provider", "credentials", "options"))
+        reader.known(("provider", "credentials", "options", "signed", "network"))
         reader.require("provider", "the DNS service")
-        zones[name] = Zone(
+        provider = reader.choice("provider", PROVIDERS, services.EXTERNAL)
+        if provider == services.EXTERNAL and reader.data.get("provider") == provider and reader.has("credentials"):
+            reader.refuse("credentials", shown(reader.data["credentials"]), "nobody writes this zone", "Remove it")
+        found[name] = Zone(
             name=name,
-            provider=reader.choice("provider", PROVIDERS, PROVIDERS[0]),
+            provider=provider,
             credentials=reader.text("credentials"),
             options=dict(reader.mapping("options").data),
+            signed=reader.boolean("signed", False),
+            network=_zone_network(name, reader),
         )
-    return zones
+    return found
+
+
+def _zone_network(name: str, reader: Reader) -> Optional[str]:
+    """The network of a classless reverse zone (RFC 2317), from its key or its name."""
+    named = names.classless_network(name)
+    if not reader.has("network"):
+        if "/" in name and named is None:
+            reader.refuse(
+                None,
+                shown(name),
+                "the label with the slash is not the first address and the prefix length of a network in that /24",
+                "Write the zone's name as your provider delegates it, such as 0/26.113.0.203.in-addr.arpa",
+            )
+        return named
+    try:
+        network = ipaddress.IPv4Network(reader.text("network", ""))
+    except ValueError as error:
+        reader.refuse(
+            "network", shown(reader.data["network"]), f"it is no IPv4 network: {error}", "Write 203.0.113.0/26"
+        )
+        return named
+    if network.prefixlen < 25:
+        reader.refuse(
+            "network", shown(str(network)), "a network of /24 or wider has reverse zones of its own", "Remove network"
+        )
+        return named
+    text = str(network)
+    if named not in (None, text) or not name.endswith(f".{names.reverse_parent(text)}"):
+        expected = named or f"below {names.reverse_parent(text)}"
+        reader.refuse("network", shown(text), f"the zone's name says {expected}", "Correct the name or the network")
+    return text
 
 
 def _limits(reader: Reader, default: Limits) -> Limits:
@@ -273,7 +330,7 @@ def _receivers(root: Reader) -> dict[str, ReceiverGroup]:
 def _dkim(root: Reader, stream: Reader) -> Dkim:
     value = Dkim(algorithms=(RSA, ED25519), rsa_bits=2048, selector="s1")
     for reader in (root.mapping("dkim"), stream.mapping("dkim")):
-        reader.known(("algorithms", "rsa_bits", "selector"))
+        reader.known(("algorithms", "rsa_bits", "selector", "delegate"))
         selector = reader.text("selector", value.selector)
         if not _SELECTOR.match(selector):
             reader.refuse(
@@ -283,39 +340,157 @@ def _dkim(root: Reader, stream: Reader) -> Dkim:
             algorithms=reader.choices("algorithms", (RSA, ED25519), value.algorithms),
             rsa_bits=reader.integer("rsa_bits", 2048, 4096, value.rsa_bits),
             selector=selector,
+            delegate=reader.domain("delegate", value.delegate),
         )
         if value.rsa_bits % 1024:
             reader.refuse("rsa_bits", shown(value.rsa_bits), "it is no usual key size", "Write 2048, 3072 or 4096")
     return value
 
 
-def _dmarc(root: Reader, stream: Reader, domain: str) -> Dmarc:
-    value = Dmarc("none", None, (f"dmarc@{domain}",), "r", "r", ())
-    policies = ("none", "quarantine", "reject")
+_POLICIES = ("none", "quarantine", "reject")
+_DMARC_KEYS = (
+    "policy",
+    "subdomain_policy",
+    "missing_policy",
+    "testing",
+    "rua",
+    "alignment_dkim",
+    "alignment_spf",
+    "rua_authorised",
+)
+
+
+def _dmarc_tags(reader: Reader, value: Dmarc) -> Dmarc:
+    return Dmarc(
+        policy=reader.choice("policy", _POLICIES, value.policy),
+        subdomain_policy=reader.choice("subdomain_policy", _POLICIES, value.subdomain_policy),
+        rua=reader.mailboxes("rua") or value.rua,
+        alignment_dkim=reader.choice("alignment_dkim", ("r", "s"), value.alignment_dkim),
+        alignment_spf=reader.choice("alignment_spf", ("r", "s"), value.alignment_spf),
+        rua_authorised=reader.domains("rua_authorised") or value.rua_authorised,
+        missing_policy=reader.choice("missing_policy", _POLICIES, value.missing_policy),
+        testing=reader.boolean("testing", value.testing),
+        inherit=reader.boolean("inherit", value.inherit),
+    )
+
+
+def _default_dmarc(domain: str) -> Dmarc:
+    return Dmarc("none", None, (f"dmarc@{domain}",), "r", "r", ())
+
+
+def _dmarc(root: Reader, stream: Reader, domain: str, organisational: Optional[Dmarc]) -> Dmarc:
+    value = _default_dmarc(domain)
     for reader in (root.mapping("dmarc"), stream.mapping("dmarc")):
-        reader.known(
-            ("policy", "subdomain_policy", "rua", "alignment_dkim", "alignment_spf", "rua_authorised"), _DMARC_HINTS
-        )
-        value = Dmarc(
-            policy=reader.choice("policy", policies, value.policy),
-            subdomain_policy=reader.choice("subdomain_policy", policies, value.subdomain_policy),
-            rua=reader.mailboxes("rua") or value.rua,
-            alignment_dkim=reader.choice("alignment_dkim", ("r", "s"), value.alignment_dkim),
-            alignment_spf=reader.choice("alignment_spf", ("r", "s"), value.alignment_spf),
-            rua_authorised=reader.domains("rua_authorised") or value.rua_authorised,
-        )
-    return value
+        reader.known((*_DMARC_KEYS, "inherit"), _DMARC_HINTS)
+        value = _dmarc_tags(reader, value)
+        own = [key for key in _DMARC_KEYS if reader.has(key)] if value.inherit else []
+        if own:
+            reader.refuse(
+                own[0],
+                shown(reader.data[own[0]]),
+                "the stream inherits its policy and publishes none of its own",
+                f"Write it in organisational_dmarc, or inherit: false{'' if reader is root else ' here'}",
+            )
+    return replace(organisational or value, inherit=True) if value.inherit else value
+
+
+def _organisational_dmarc(root: Reader, domain: str) -> Optional[Dmarc]:
+    if "organisational_dmarc" not in root.data:
+        return None
+    reader = root.mapping("organisational_dmarc")
+    reader.known(_DMARC_KEYS, _DMARC_HINTS)
+    return _dmarc_tags(reader, _default_dmarc(domain))
 
 
 def _mta_sts(root: Reader, stream: Reader) -> MtaSts:
     value = MtaSts(mode="none", max_age_seconds=604800)
     for reader in (root.mapping("mta_sts"), stream.mapping("mta_sts")):
-        reader.known(("mode", "max_age_seconds"))
-        value = MtaSts(
+        reader.known(("mode", "max_age_seconds", "host", "addresses", "cname"))
+        value = replace(
+            value,
             mode=reader.choice("mode", ("none", "testing", "enforce"), value.mode),
             max_age_seconds=reader.integer("max_age_seconds", 86400, 31557600, value.max_age_seconds),
         )
+        served = reader.has("host") or reader.has("addresses")
+        if served and reader.has("cname"):
+            reader.refuse(
+                "cname",
+                shown(reader.data["cname"]),
+                "the policy host is either an alias or has addresses",
+                "Remove cname, or remove host and addresses",
+            )
+        elif reader.has("cname"):
+            value = replace(value, host=None, addresses=(), cname=reader.domain("cname"))
+        elif served:
+            value = replace(
+                value,
+                host=reader.text("host", value.host),
+                addresses=reader.ips("addresses") or value.addresses,
+                cname=None,
+            )
     return value
+
+
+def _bimi(root: Reader, stream: Reader) -> Optional[Bimi]:
+    reader = stream.mapping("bimi") if "bimi" in stream.data else root.mapping("bimi")
+    if not reader.data:
+        return None
+    reader.known(("logo", "evidence"))
+    reader.require("logo", "the URL of the logo")
+    logo = reader.url("logo", ("https",))
+    if logo and not logo.lower().endswith(".svg"):
+        reader.refuse("logo", shown(logo), "mailbox operators show SVG files only", "Write the URL of the .svg file")
+    return Bimi(logo, reader.url("evidence", ("https",)) or "") if logo else None
+
+
+def _caa(root: Reader, stream: Reader) -> Optional[Caa]:
+    reader = stream.mapping("caa") if "caa" in stream.data else root.mapping("caa")
+    if not reader.data:
+        return None
+    reader.known(("issue", "issuewild", "iodef"))
+    return Caa(
+        issue=reader.words("issue", _ISSUER, "name of a certificate authority"),
+        issuewild=reader.words("issuewild", _ISSUER, "name of a certificate authority"),
+        iodef=reader.url("iodef", ("mailto", "https")),
+    )
+
+
+def _verifications(root: Reader, stream: Reader) -> tuple[str, ...]:
+    def problem(text: str) -> Optional[str]:
+        kind, what = zones.claim("", text)
+        return f"it would stand beside the fleet's own {what} record" if kind == "version" else None
+
+    return (stream if "verifications" in stream.data else root).texts("verifications", problem)
+
+
+def _records(root: Reader, served: Mapping[str, Zone], ttl_seconds: int) -> tuple[Record, ...]:
+    """Record sets that the file writes out, each judged as dns_records does."""
+    found: list[Record] = []
+    for number, item in enumerate(root.items("records")):
+        place = f"records[{number}]"
+        if not isinstance(item, Mapping):
+            root.refuse(place, shown(item), "a mapping is expected", "Write {name: ..., type: ..., values: [...]}")
+            continue
+        entry = Reader(item, place, root.findings)
+        entry.known(("name", "type", "ttl_seconds", "values", "reason"))
+        for key, what in (("name", "the full name"), ("type", "its type"), ("values", "at least one value")):
+            entry.require(key, what)
+        entry.require("reason", "what it is for, and who uses it")
+        record = Record(
+            name=entry.text("name", ""),
+            type=entry.text("type", "").upper(),
+            ttl_seconds=entry.integer("ttl_seconds", 30, 86400, ttl_seconds),
+            values=entry.texts("values", lambda _text: None),
+            reason=entry.text("reason", ""),
+        )
+        if not (record.name and record.type and record.values):
+            continue
+        sets, findings = zones.assign(served, [{"name": record.name, "type": record.type, "values": record.values}])
+        root.findings.extend(replace(finding, where=place) for finding in findings)
+        found.extend(
+            replace(record, name=one.name, values=one.values) for wanted in sets.values() for one in wanted.sets
+        )
+    return tuple(found)
 
 
 def _spf(stream: Reader) -> Spf:
@@ -328,8 +503,19 @@ def _spf(stream: Reader) -> Spf:
 
 
 def _return_path(root: Reader, stream: Reader, domain: str) -> ReturnPath:
+    def tlsa_problem(text: str) -> Optional[str]:
+        found = _TLSA.match(text)
+        if not found:
+            return "it is not usage, selector and matching type, and the data in hexadecimal"
+        if found.group(1) in "01":
+            return "mail servers ignore the usages 0 and 1 (RFC 7672 3.1.3)"
+        digits = _TLSA_DIGITS.get(found.group(3), len(found.group(4)) + len(found.group(4)) % 2)
+        if len(found.group(4)) != digits:
+            return f"its data have {len(found.group(4))} hexadecimal digits, {digits} are needed"
+        return None
+
     reader = stream.mapping("return_path")
-    reader.known(("domain", "mx"))
+    reader.known(("domain", "mx", "tlsa"))
     mx = reader.domains("mx")
     if not mx:
         bounce_host = root.domain("bounce_host")
@@ -341,7 +527,11 @@ def _return_path(root: Reader, stream: Reader, domain: str) -> ReturnPath:
                 "Write the fleet's bounce_host, or return_path.mx here",
             )
         mx = (bounce_host,) if bounce_host else ()
-    return ReturnPath(domain=reader.domain("domain", domain) or domain, mx=mx)
+    return ReturnPath(
+        domain=reader.domain("domain", domain) or domain,
+        mx=mx,
+        tlsa=tuple(text.lower() for text in reader.texts("tlsa", tlsa_problem)),
+    )
 
 
 def _addresses(stream: str, domain: str, reader: Reader) -> tuple[Address, ...]:
@@ -392,7 +582,12 @@ def _ehlo_name(ip: str, domain: str) -> str:
 
 
 def _stream(
-    name: str, reader: Reader, root: Reader, fleet_domain: str, groups: Mapping[str, ReceiverGroup]
+    name: str,
+    reader: Reader,
+    root: Reader,
+    fleet_domain: str,
+    groups: Mapping[str, ReceiverGroup],
+    organisational: Optional[Dmarc],
 ) -> Optional[Stream]:
     reader.known(STREAM_KEYS, _STREAM_HINTS)
     if not _STREAM_NAME.match(name) or name in RESERVED_NAMES:
@@ -430,7 +625,7 @@ def _stream(
         inject_users=reader.words("inject_users", _LOGIN, "login"),
         addresses=_addresses(name, domain, reader),
         dkim=_dkim(root, reader),
-        dmarc=_dmarc(root, reader, fleet_domain),
+        dmarc=_dmarc(root, reader, fleet_domain, organisational),
         mta_sts=_mta_sts(root, reader),
         tls_rpt=reader.mailboxes("tls_rpt") or root.mailboxes("tls_rpt") or (f"tls@{fleet_domain}",),
         spf=_spf(reader),
@@ -438,10 +633,15 @@ def _stream(
         limits=limits,
         ttl_seconds=reader.integer("ttl_seconds", 30, 86400, root.integer("ttl_seconds", 30, 86400, 3600)),
         separate_from=_separate_from(name, reader, root),
+        bimi=_bimi(root, reader),
+        verifications=_verifications(root, reader),
+        caa=_caa(root, reader),
     )
 
 
 def _separate_from(name: str, reader: Reader, root: Reader) -> tuple[str, ...]:
+    if not reader.has("separate_from"):
+        return ()
     others = [other for other in root.mapping("streams").data if other != name]
     if reader.data.get("separate_from") == "all":
         return tuple(others)
@@ -474,6 +674,7 @@ def _front(root: Reader, hosts: Mapping[str, Host], streams: Mapping[str, Stream
     header = reader.text("header", "X-Binding")
     if not _HEADER.match(header):
         reader.refuse("header", shown(header), "it is no header name", "Write letters, digits and hyphens")
+    senders = tuple(name for name, host in hosts.items() if host.is_mta)
     default = reader.text("default", "")
     if default and default not in streams:
         reader.refuse("default", shown(default), f"no such stream{nearest(default, streams)}", "Write one of streams")
@@ -482,7 +683,7 @@ def _front(root: Reader, hosts: Mapping[str, Host], streams: Mapping[str, Stream
         header=header,
         default=default,
         inject_from=reader.networks("inject_from"),
-        hosts=reader.choices("hosts", tuple(hosts), tuple(hosts)),
+        hosts=reader.choices("hosts", senders, senders),
     )
 
 

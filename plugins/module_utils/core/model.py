@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -14,6 +15,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names
 
 POSTFIX = "postfix"
 POWERMTA = "powermta"
+NO_ENGINE = "none"  # a host that sends nothing; it serves MTA-STS policies or keeps the keys
 RSA = "rsa"
 ED25519 = "ed25519"
 
@@ -44,14 +46,28 @@ class Dkim:
     algorithms: tuple[str, ...]
     rsa_bits: int
     selector: str
+    delegate: Optional[str] = None  # a domain of ours that holds the keys; the sending domain has aliases to it
 
     def selector_for(self, algorithm: str) -> str:
         return self.selector if algorithm == RSA else f"{self.selector}-{algorithm}"
 
+    def alias(self, domain: str, algorithm: str) -> str:
+        """Where a verifier looks for the key (RFC 6376 3.6.2.1)."""
+        return f"{self.selector_for(algorithm)}._domainkey.{domain}"
+
+    def record(self, domain: str, algorithm: str) -> str:
+        """Where the key stands: at the same name, or in the domain that it is delegated to."""
+        if self.delegate is None:
+            return self.alias(domain, algorithm)
+        return f"{self.selector_for(algorithm)}.{domain}.{self.delegate}"
+
 
 @dataclass(frozen=True)
 class Dmarc:
-    """RFC 9989 tags; ``rua`` holds mail addresses without the mailto: scheme."""
+    """RFC 9989 tags; ``rua`` holds mail addresses without the mailto: scheme.
+
+    With ``inherit`` the domain publishes none of it: these are the tags of the organisational domain.
+    """
 
     policy: str
     subdomain_policy: Optional[str]
@@ -59,12 +75,23 @@ class Dmarc:
     alignment_dkim: str  # r or s
     alignment_spf: str
     rua_authorised: tuple[str, ...]  # foreign domains known to accept our reports
+    missing_policy: Optional[str] = None  # np, of names that do not exist
+    testing: bool = False
+    inherit: bool = False
+
+    @property
+    def for_heirs(self) -> str:
+        """What receivers apply to a domain below that publishes no policy (RFC 9989 4.7)."""
+        return self.subdomain_policy or self.policy
 
 
 @dataclass(frozen=True)
 class MtaSts:
     mode: str  # none | testing | enforce
     max_age_seconds: int
+    host: Optional[str] = None  # the inventory host that serves the policy
+    addresses: tuple[str, ...] = ()  # where it serves it
+    cname: Optional[str] = None  # or the policy host of somebody else
 
 
 @dataclass(frozen=True)
@@ -81,6 +108,33 @@ class ReturnPath:
 
     domain: str
     mx: tuple[str, ...]
+    tlsa: tuple[str, ...] = ()  # data of TLSA records for each of mx (RFC 7672)
+
+
+@dataclass(frozen=True)
+class Bimi:
+    logo: str  # URL of an SVG
+    evidence: str  # URL of its mark certificate, or empty
+
+
+@dataclass(frozen=True)
+class Caa:
+    """Who may issue certificates for the policy hosts (RFC 8659); nobody may issue what its list leaves out."""
+
+    issue: tuple[str, ...]
+    issuewild: tuple[str, ...]
+    iodef: Optional[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record set that the file writes out. Its values are as in a zone file."""
+
+    name: str
+    type: str
+    ttl_seconds: int
+    values: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -121,10 +175,18 @@ class Stream:
     limits: Mapping[str, Limits]  # by receiver group, complete
     ttl_seconds: int
     separate_from: tuple[str, ...]  # stream names
+    bimi: Optional[Bimi] = None
+    verifications: tuple[str, ...] = ()  # texts by which others see that we own the domain
+    caa: Optional[Caa] = None
 
     @property
     def domains(self) -> tuple[str, ...]:
         return (self.domain, *self.extra_domains)
+
+    @property
+    def policy_host(self) -> str:
+        """The name that serves the MTA-STS policy (RFC 8461 3.2)."""
+        return f"mta-sts.{self.return_path.domain}"
 
     def addresses_on(self, host: str) -> tuple[Address, ...]:
         return tuple(address for address in self.addresses if address.host == host)
@@ -139,6 +201,10 @@ class Host:
     interface: Optional[str]  # None: the interface of the default route
     variables: Mapping[str, Any] = field(default_factory=dict)  # given on to Ansible as they are
 
+    @property
+    def is_mta(self) -> bool:
+        return self.engine != NO_ENGINE
+
 
 @dataclass(frozen=True)
 class Zone:
@@ -146,6 +212,8 @@ class Zone:
     provider: str
     credentials: Optional[str]  # the name of an entry of mta_dns_credentials
     options: Mapping[str, Any] = field(default_factory=dict)
+    signed: bool = False  # with DNSSEC
+    network: Optional[str] = None  # of a classless reverse zone (RFC 2317)
 
 
 @dataclass(frozen=True)
@@ -167,7 +235,7 @@ class Verify:
     sink_host: str  # an inventory host outside the fleet, also the vantage of the open-relay probe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # itself a key of caches
 class Fleet:
     name: str
     domain: str
@@ -178,6 +246,9 @@ class Fleet:
     key_host: str
     front: Optional[Front]
     verify: Optional[Verify]
+    organisational_dmarc: Optional[Dmarc] = None  # what stands at _dmarc.<domain>
+    records: tuple[Record, ...] = ()
+    ttl_seconds: int = 3600
 
     @functools.cached_property
     def _streams_by_host(self) -> Mapping[str, tuple[Stream, ...]]:
@@ -189,8 +260,45 @@ class Fleet:
     def streams_on(self, host: str) -> tuple[Stream, ...]:
         return self._streams_by_host.get(host, ())
 
+    @functools.cached_property
+    def _policies_by_host(self) -> Mapping[str, Sequence[Stream]]:
+        found: dict[str, list[Stream]] = {}
+        for stream in self.streams.values():
+            if stream.mta_sts.host and stream.mta_sts.mode != "none":
+                found.setdefault(stream.mta_sts.host, []).append(stream)
+        return found
+
+    def policies_on(self, host: str) -> Sequence[Stream]:
+        """The streams whose MTA-STS policy this host serves."""
+        return self._policies_by_host.get(host, ())
+
+    def mta_hosts(self) -> tuple[Host, ...]:
+        return tuple(host for host in self.hosts.values() if host.is_mta)
+
     def addresses(self) -> tuple[Address, ...]:
         return tuple(address for stream in self.streams.values() for address in stream.addresses)
 
     def zone_of(self, name: str) -> Optional[str]:
         return names.enclosing(name, self.zones)
+
+    def organisational_domain(self, name: str) -> str:
+        """The registered domain above ``name`` as far as the file tells: its topmost zone, else its last two labels."""
+        labels = name.split(".")
+        for start in range(len(labels) - 1, -1, -1):
+            zone = ".".join(labels[start:])
+            if zone in self.zones:
+                return zone
+        return ".".join(labels[-2:])
+
+    @functools.cached_property
+    def _classless(self) -> tuple[tuple[ipaddress.IPv4Network, str], ...]:
+        return tuple((ipaddress.IPv4Network(zone.network), zone.name) for zone in self.zones.values() if zone.network)
+
+    def reverse_name(self, ip: str) -> str:
+        """Where the PTR record of ``ip`` stands: below a classless zone (RFC 2317) where one holds it."""
+        usual = names.reverse_name(ip)
+        if not names.is_ipv6(ip):
+            for network, zone in self._classless:
+                if ipaddress.IPv4Address(ip) in network:
+                    return f"{usual.partition('.')[0]}.{zone}"
+        return usual

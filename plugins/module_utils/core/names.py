@@ -16,6 +16,7 @@ from typing import Optional
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _OWNER_LABEL = re.compile(r"(?:\*|_?(?!-)[a-z0-9_-]{1,62}(?<!-))\Z")
+_CLASSLESS_LABEL = re.compile(r"\d{1,3}/\d{2}\Z")  # RFC 2317 4
 MAX_NAME = 253  # RFC 1035 2.3.4: 255 octets on the wire, counting length octets and the root
 
 
@@ -52,10 +53,15 @@ def hostname_problem(name: str) -> Optional[str]:
 
 
 def owner_problem(name: str) -> Optional[str]:
-    """Why ``name`` cannot own a record: as for host names, but underscores (RFC 8552) and a leading ``*`` may stand."""
+    """Why ``name`` cannot own a record, or None.
+
+    As for host names, but underscores (RFC 8552), a leading ``*`` and, in reverse zones, ``0/26`` (RFC 2317) may stand.
+    """
     if not name or len(name) > MAX_NAME:
         return "it is empty or too long"
     for position, label in enumerate(name.split(".")):
+        if "/" in label and _CLASSLESS_LABEL.match(label) and name.endswith(".in-addr.arpa"):
+            continue
         if not _OWNER_LABEL.match(label) or (label == "*" and position):
             return f"the label '{label}' cannot stand in a record's name"
     return None
@@ -85,6 +91,7 @@ def is_ipv6(ip: str) -> bool:
     return ":" in ip
 
 
+@functools.cache
 def reverse_name(ip: str) -> str:
     """The name whose PTR record names ``ip`` (RFC 1035 3.5, RFC 3596 2.5)."""
     return ipaddress.ip_address(ip).reverse_pointer
@@ -97,3 +104,22 @@ def address_label(ip: str) -> str:
     if parsed.version == 4:
         return str(parsed).replace(".", "-")
     return "-".join(f"{int(group, 16):x}" for group in parsed.exploded.split(":"))
+
+
+def classless_network(zone: str) -> Optional[str]:
+    """The network of ``0/26.113.0.203.in-addr.arpa`` in CIDR form, or None where the name holds none (RFC 2317 4)."""
+    label, _dot, rest = zone.partition(".")
+    if not _CLASSLESS_LABEL.match(label):
+        return None
+    start, _slash, length = label.partition("/")
+    first = ".".join((*reversed(rest.split(".")[:-2]), start))
+    try:
+        network = str(ipaddress.IPv4Network(f"{first}/{length}"))
+    except ValueError:
+        return None
+    return network if rest == reverse_parent(network) else None
+
+
+def reverse_parent(network: str) -> str:
+    """The reverse zone of the /24 that an IPv4 network of /24 or longer lies in."""
+    return reverse_name(str(ipaddress.IPv4Network(network).network_address)).partition(".")[2]

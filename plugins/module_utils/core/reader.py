@@ -19,6 +19,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
 
 _MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}\Z")
+_URL = re.compile(r"(https://[A-Za-z0-9\[]|mailto:[^@]+@)[!#-+\--:<-~]+\Z")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -116,6 +117,30 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             self.refuse(key, shown(value), "a text is expected", f"Write {key} as a text")
             return default
+        return str(value)
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.refuse(key, shown(value), "true or false is expected", f"Write {key}: true or {key}: false")
+            return default
+        return value
+
+    def url(self, key: str, schemes: Sequence[str]) -> Optional[str]:
+        """A URL that can stand in a tag list: printable ASCII without spaces, commas and semicolons."""
+        value = self.text(key)
+        if not value:
+            return None
+        if not _URL.match(value) or value.partition(":")[0] not in schemes:
+            self.refuse(
+                key,
+                shown(value),
+                f"it is no {' or '.join(schemes)} URL of printable ASCII without spaces, commas and semicolons",
+                f"Write a URL that begins with {schemes[0]}:",
+            )
+            return None
         return str(value)
 
     def choice(self, key: str, allowed: Sequence[str], default: Any = None) -> Any:
@@ -227,6 +252,21 @@ class Reader:
                 return None
             name = self._name(place, domain)
             return f"{local}@{name}" if name else None
+
+        return self._each(key, read)
+
+    def texts(self, key: str, problem: Callable[[str], Optional[str]]) -> tuple[str, ...]:
+        """Texts of printable ASCII with which ``problem`` finds nothing wrong."""
+
+        def read(place: str, value: Any) -> Optional[str]:
+            if not isinstance(value, str) or not value or not (value.isascii() and value.isprintable()):
+                self.refuse(place, shown(value), "a text of printable ASCII is expected", "Write it in quotes")
+                return None
+            why = problem(value)
+            if why:
+                self.refuse(place, shown(value), why, "Correct it, or remove it")
+                return None
+            return value
 
         return self._each(key, read)
 

@@ -20,7 +20,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import Dmarc, MtaSts
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import Bimi, Dmarc, MtaSts
 
 # --- SPF (RFC 7208) -------------------------------------------------------------------------------------------------
 
@@ -95,6 +95,33 @@ def spf(ips: Iterable[str], include: Iterable[str] = (), all: str = "-all") -> s
     )
     includes = tuple(Mechanism("+", "include", domain=domain) for domain in include)
     return Spf((*mechanisms, *includes, _mechanism(all))).text
+
+
+@lru_cache(maxsize=65536)  # checked, published and proven
+def spf_records(
+    domain: str, ips: tuple[str, ...], include: tuple[str, ...] = (), all: str = "-all", room: int = SPF_MAX_TEXT
+) -> dict[str, str]:
+    """The record of ``domain``, and the parts that it includes where one text of ``room`` characters cannot hold all.
+
+    The parts are ``_spf1.<domain>`` and so on; each costs a look-up. Together they let exactly ``ips`` send.
+    """
+    whole = spf(ips, include, all)
+    if len(whole) <= room:
+        return {domain: whole}
+    parts: list[list[str]] = []
+    left = 0
+    for network in spf_networks(ips):
+        term = len(f" ip6:{network}" if names.is_ipv6(network) else f" ip4:{network}")
+        if term > left:
+            parts.append([])
+            left = room - len(f"{SPF_VERSION} -all")
+        parts[-1].append(network)
+        left -= term
+    named = {f"_spf{number}.{domain}": part for number, part in enumerate(parts, 1)}
+    return {
+        domain: spf((), (*named, *include), all),
+        **{name: spf(part) for name, part in named.items()},
+    }
 
 
 @lru_cache(maxsize=4096)  # a record is evaluated once for each address of its pool
@@ -329,9 +356,11 @@ def dmarc(wanted: Dmarc) -> str:
     return DmarcRecord(
         policy=wanted.policy,
         subdomain_policy=wanted.subdomain_policy or "",
+        missing_policy=wanted.missing_policy or "",
         alignment_dkim=wanted.alignment_dkim,
         alignment_spf=wanted.alignment_spf,
         rua=wanted.rua,
+        testing=wanted.testing,
     ).text
 
 
@@ -369,6 +398,33 @@ def parse_dmarc(text: str) -> DmarcRecord:
         psd=found.get("psd", "").lower(),
         removed=tuple(tag for tag in _REMOVED if tag in found),
     )
+
+
+# --- BIMI (draft-brand-indicators-for-message-identification) -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BimiRecord:
+    logo: str
+    evidence: str = ""
+
+    @property
+    def text(self) -> str:
+        return _join((("v", "BIMI1"), ("l", self.logo), ("a", self.evidence)))
+
+
+def bimi(wanted: Bimi) -> str:
+    return BimiRecord(wanted.logo, wanted.evidence).text
+
+
+def parse_bimi(text: str) -> BimiRecord:
+    found = _versioned(text, "BIMI1")
+    for tag in ("l", "a"):
+        if found.get(tag) and not found[tag].startswith("https://"):
+            raise ValueError(f"'{tag}={found[tag]}' is no https URL")
+    if not found.get("l"):
+        raise ValueError("it names no logo (l=)")
+    return BimiRecord(found["l"], found.get("a", ""))
 
 
 # --- MTA-STS (RFC 8461) and TLS-RPT (RFC 8460) ----------------------------------------------------------------------

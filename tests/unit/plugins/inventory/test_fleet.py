@@ -89,6 +89,37 @@ def test_a_host_has_its_slice_and_its_connection(tmp_path):
     assert {record["name"] for record in fleet["mta_dns"]["records"]} >= {"mta20.news.example.com", "news.example.com"}
 
 
+POLICY_HOST = """\
+mta_sts: {mode: testing, host: web1, addresses: [203.0.113.80]}
+"""
+
+
+def test_a_policy_host_is_no_mta(tmp_path):
+    hosts = FLEET.replace("hosts:\n", "hosts:\n  web1: {engine: none, ansible_host: 10.0.0.80}\n")
+    inventory = load(tmp_path, {"fleet.yml": hosts + BULK + POLICY_HOST})
+    groups = {name: {host.name for host in group.hosts} for name, group in inventory.groups.items()}
+    assert (groups["mta"], groups["mta_sts"]) == ({"mta1", "mta2"}, {"web1"})
+    assert "engine_none" not in groups
+    variables = inventory.hosts["web1"].vars
+    assert variables["mta_mta_sts"]["policies"][0]["host"] == "mta-sts.news.example.com"
+    assert variables["ansible_host"] == "10.0.0.80"
+    assert inventory.hosts["fleet"].vars["mta_fleet"]["hosts"] == ["mta1", "mta2"]
+    served = load(tmp_path, {"fleet.yml": FLEET + BULK + POLICY_HOST.replace("web1", "mta2")})
+    assert {host.name for host in served.groups["mta_sts"].hosts} == {"mta2"}
+    assert "mta2" in {host.name for host in served.groups["mta"].hosts}
+
+
+def test_findings_of_records_and_of_zones_with_a_slash_have_their_lines(tmp_path):
+    wrong = FLEET.replace("zones:\n", "zones:\n  3/26.113.0.203.in-addr.arpa: {provider: rfc2136}\n")
+    records = "records:\n  - {name: a.example.com, type: A, values: [x], reason: r}\n  - {name: b.example.com}\n"
+    with pytest.raises(AnsibleParserError) as refusal:
+        load(tmp_path, {"fleet.yml": wrong + records, "fleet.d/bulk.yml": BULK})
+    text = str(refusal.value)
+    assert "fleet.yml:9 zones.3/26.113.0.203.in-addr.arpa: " in text
+    assert "fleet.yml:13 records[0]: " in text
+    assert "fleet.yml:14 records[1].type: missing" in text
+
+
 def test_a_wrong_fleet_is_refused_with_file_line_and_all_findings(tmp_path):
     wrong = BULK.replace("port: 2526", "port: 99999").replace("host: mta2", "host: mta7")
     with pytest.raises(AnsibleParserError) as refusal:

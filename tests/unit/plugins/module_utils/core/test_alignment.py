@@ -26,14 +26,46 @@ TOP = Path(__file__).resolve().parents[5]
 KEY = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
 
 
-def load(name):
-    value, findings = fleet.parse(yaml.safe_load((TOP / "inventories" / name / "fleet.yml").read_text()))
+def load(name, changes=()):
+    document = yaml.safe_load((TOP / "inventories" / name / "fleet.yml").read_text())
+    for (*way, last), value in changes:
+        place = document
+        for step in way:
+            place = place[step]
+        place[last] = value
+    value, findings = fleet.parse(document)
     if value is None:
         pytest.fail("\n".join(map(str, findings)))
     return value
 
 
 LAB = load("lab")
+# The lab with a record of every kind.
+RICH = load(
+    "lab",
+    [
+        (("organisational_dmarc",), {"policy": "reject", "rua": ["d@acme-outreach.test"]}),
+        (("dmarc",), {"policy": "reject"}),
+        (("zones", "acme.test", "signed"), True),
+        (("verifications",), ["google-site-verification=abc"]),
+        (("caa",), {"issue": ["ca.test"]}),
+        (("records",), [{"name": "www.acme.test", "type": "A", "values": ["198.18.0.9"], "reason": "web"}]),
+        (("hosts", "web1"), {"engine": "none"}),
+        (("streams", "transactional", "dmarc"), {"inherit": True}),
+        (("streams", "transactional", "bimi"), {"logo": "https://acme.test/l.svg"}),
+        (("streams", "transactional", "return_path"), {"mx": ["mx.acme.test"], "tlsa": [f"3 1 1 {'ab' * 32}"]}),
+        (("streams", "marketing", "mta_sts"), {"mode": "testing", "cname": "sts.sink.test"}),
+        (
+            ("streams", "bulk", "mta_sts"),
+            {"mode": "testing", "host": "web1", "addresses": ["198.18.0.8", "fd00:198:18::8"]},
+        ),
+        (
+            ("streams", "bulk", "addresses"),
+            [{"ip": f"198.18.2.{2 * n}", "host": "mta1", "ehlo": f"n{n}.acme.test"} for n in range(28)],
+        ),
+        (("streams", "cold", "dkim"), {"algorithms": ["rsa"], "delegate": "dkim.acme.test"}),
+    ],
+)
 EXPECTED = alignment.expectations(LAB)
 
 
@@ -43,20 +75,27 @@ def world(lab=LAB):
     for entry in derive.record_sets(lab):
         known[Question(entry["name"], entry["type"])] = Answer(YES, tuple(entry["values"]))
     for key in derive.fleet_variables(lab)["mta_dkim_keys"]:
-        question = Question(f"{key['selector']}._domainkey.{key['domain']}", "TXT")
-        known[question] = Answer(YES, (tags.dkim(key["algorithm"], KEY),))
+        known[Question(key["record"], "TXT")] = Answer(YES, (tags.dkim(key["algorithm"], KEY),))
     for host in {host for stream in lab.streams.values() for host in stream.return_path.mx}:
         known[Question(host, "A")] = Answer(YES, ("198.18.0.80",))
     return known
 
 
-def prove(known, seen=None, **only):
+def prove(known, seen=None, expected=None, **only):
     while True:
         answers = Answers(known)
-        proof = alignment.judge(EXPECTED, answers, seen or alignment.Seen(), **only)
+        proof = alignment.judge(expected or EXPECTED, answers, seen or alignment.Seen(), **only)
         if not answers.wanted:
             return proof
-        known = {**{question: Answer(NO) for question in answers.wanted}, **known}
+        known = {**{question: ask(known, question) for question in answers.wanted}, **known}
+
+
+def ask(known, question):
+    """As a resolver: through the alias, if there is one."""
+    alias = known.get(Question(question.name, "CNAME"))
+    if alias is None or question.rtype == "CNAME" or alias.status != YES:
+        return alias if alias and alias.status == UNKNOWN else Answer(NO)
+    return known.get(Question(alias.values[0], question.rtype), Answer(NO))
 
 
 def sent_and_seen():
@@ -98,7 +137,7 @@ def test_what_the_fleet_derives_passes_and_nobody_else_was_asked():
     assert proof.findings == ()
     assert len(proof.rows) == len(LAB.addresses())
     for row in proof.rows:
-        assert {row[check] for check in ("fcrdns", "spf", "dkim", "dmarc", "mx", "reports")} == {"ok"}
+        assert {row[check] for check in ("fcrdns", "spf", "dkim", "dmarc", "mx", "reports", "records")} == {"ok"}
         assert {row[check] for check in ("source", "tls", "relay")} == {"-"}
 
 
@@ -113,6 +152,58 @@ def test_each_lost_record_is_an_error_and_each_unknown_one_is_unknown(lost):
         assert {finding.severity for finding in proof.findings} == {"error"}
         assert any(state in row.values() for row in proof.rows)
         assert ("unknown" in str(proof.findings)) == (state == "unknown")
+
+
+RICH_EXPECTED = alignment.expectations(RICH)
+RICH_WORLD = world(RICH)
+NEW = sorted(set(RICH_WORLD) - set(RECORDS), key=lambda question: (question.name, question.rtype))
+
+
+def test_records_of_every_kind_pass():
+    assert prove(RICH_WORLD, expected=RICH_EXPECTED).findings == ()
+    assert {question.rtype for question in NEW} == {"A", "AAAA", "CAA", "CNAME", "PTR", "TLSA", "TXT"}
+    assert Question("_spf1.news.acme.test", "TXT") in NEW
+
+
+@pytest.mark.parametrize("lost", NEW, ids=lambda question: f"{question.name}-{question.rtype}")
+def test_each_lost_record_of_every_kind_is_an_error(lost):
+    for answer, state in ((Answer(NO), "FAIL"), (Answer(UNKNOWN, detail="SERVFAIL"), "unknown")):
+        proof = prove({**RICH_WORLD, lost: answer}, expected=RICH_EXPECTED)
+        assert {finding.severity for finding in proof.findings} == {"error"}
+        assert any(state in row.values() for row in proof.rows)
+
+
+def test_each_lost_value_is_an_error():
+    for record in RICH_EXPECTED["records"]:
+        question = Question(record["name"], record["type"])
+        for value in record["values"]:
+            left = tuple(each for each in RICH_WORLD[question].values if each != value)
+            proof = prove({**RICH_WORLD, question: Answer(YES, (*left, "203.0.113.1"))}, expected=RICH_EXPECTED)
+            assert any(value in finding.why for finding in proof.findings)
+
+
+def test_a_policy_that_hides_the_inherited_one_is_an_error():
+    stray = {Question("_dmarc.tx.acme.test", "TXT"): Answer(YES, ("v=DMARC1; p=none",))}
+    proof = prove({**RICH_WORLD, **stray}, expected=RICH_EXPECTED)
+    assert ["inherit" in finding.why for finding in proof.findings] == [True]
+
+
+def test_a_stranger_in_a_part_of_spf_is_an_error():
+    part = Question("_spf1.news.acme.test", "TXT")
+    wider = RICH_WORLD[part].values[0].replace("v=spf1", "v=spf1 ip4:203.0.113.0/24")
+    proof = prove({**RICH_WORLD, part: Answer(YES, (wider,))}, expected=RICH_EXPECTED)
+    assert [finding.where for finding in proof.findings] == ["_spf1.news.acme.test TXT (SPF)"]
+
+
+def test_a_delegated_key_is_compared_with_the_key_host():
+    keys = [
+        {"name": key["record"], "values": [tags.dkim(key["algorithm"], KEY)]}
+        for stream in RICH_EXPECTED["streams"]
+        for key in stream["dkim"]
+    ]
+    assert prove(RICH_WORLD, alignment.Seen(keys=keys), RICH_EXPECTED).findings == ()
+    keys[-1]["values"] = [tags.dkim("rsa", "AAAA")]
+    assert "another public key" in str(prove(RICH_WORLD, alignment.Seen(keys=keys), RICH_EXPECTED).findings)
 
 
 @given(st.sets(st.sampled_from(RECORDS), min_size=1))

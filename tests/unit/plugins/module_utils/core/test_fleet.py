@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import derive, fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core import derive, fleet, names, registry, spf, tags, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, errors
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +60,7 @@ def changed(*changes):
     for path, value in changes:
         place = document
         *way, last = path.split("/")
+        way, last = [step.replace("~", "/") for step in way], last.replace("~", "/")
         for step in way:
             place = place[int(step)] if isinstance(place, list) else place[step]
         if value is REMOVE:
@@ -82,6 +84,7 @@ def test_the_good_file_has_no_findings():
 
 
 S = "streams/transactional"
+RECORD = {"name": "www.example.com", "type": "A", "values": ["203.0.113.99"], "reason": "the web site"}
 WRONG = [
     (
         "two streams share an address",
@@ -250,6 +253,286 @@ WRONG = [
         "did you mean 'bulk'",
     ),
     ("streams as a list", [("streams", [1, 2])], "streams", "mapping"),
+    (
+        "a zone name with a slash that is no network",
+        [("zones/3~26.113.0.203.in-addr.arpa", {"provider": "rfc2136"})],
+        "zones.3/26.113.0.203.in-addr.arpa",
+        "slash",
+    ),
+    (
+        "a network that the zone's name contradicts",
+        [("zones/0~26.113.0.203.in-addr.arpa", {"provider": "rfc2136", "network": "203.0.113.64/26"})],
+        "zones.0/26.113.0.203.in-addr.arpa.network",
+        "203.0.113.0/26",
+    ),
+    (
+        "a network of another reverse zone",
+        [("zones/0-63.113.0.203.in-addr.arpa", {"provider": "rfc2136", "network": "198.51.100.0/26"})],
+        "zones.0-63.113.0.203.in-addr.arpa.network",
+        "100.51.198.in-addr.arpa",
+    ),
+    (
+        "a network that needs no classless zone",
+        [("zones/113.0.203.in-addr.arpa/network", "203.0.113.0/24")],
+        "zones.113.0.203.in-addr.arpa.network",
+        "/24",
+    ),
+    (
+        "an IPv6 network",
+        [("zones/113.0.203.in-addr.arpa/network", "2001:db8::/64")],
+        "zones.113.0.203.in-addr.arpa.network",
+        "IPv4",
+    ),
+    ("signed as text", [("zones/example.com/signed", "yes")], "zones.example.com.signed", "true or false"),
+    (
+        "credentials for a zone that nobody writes",
+        [("zones/example.com/provider", "external")],
+        "zones.example.com.credentials",
+        "pdns",
+    ),
+    (
+        "a logo without enforcement",
+        [(f"{S}/bimi", {"logo": "https://example.com/logo.svg"})],
+        "streams.transactional.bimi",
+        "policy none",
+    ),
+    (
+        "a logo of a domain whose subdomains are not enforced",
+        [
+            (f"{S}/bimi", {"logo": "https://example.com/logo.svg"}),
+            (f"{S}/dmarc", {"policy": "reject", "subdomain_policy": "none"}),
+        ],
+        "streams.transactional.bimi",
+        "subdomain_policy none",
+    ),
+    (
+        "a logo while DMARC is tested",
+        [
+            (f"{S}/bimi", {"logo": "https://example.com/logo.svg"}),
+            (f"{S}/dmarc", {"policy": "reject", "testing": True}),
+        ],
+        "streams.transactional.bimi",
+        "testing",
+    ),
+    (
+        "a logo below an organisation without enforcement",
+        [
+            (f"{S}/bimi", {"logo": "https://example.com/logo.svg"}),
+            (f"{S}/dmarc", {"policy": "reject"}),
+            ("organisational_dmarc", {"policy": "none"}),
+        ],
+        "streams.transactional.bimi",
+        "organisational_dmarc",
+    ),
+    (
+        "a logo without TLS",
+        [(f"{S}/bimi", {"logo": "http://example.com/logo.svg"})],
+        "streams.transactional.bimi.logo",
+        "https",
+    ),
+    (
+        "a logo that is no SVG",
+        [(f"{S}/bimi", {"logo": "https://example.com/logo.png"})],
+        "streams.transactional.bimi.logo",
+        "SVG",
+    ),
+    (
+        "a certificate that would end its tag",
+        [(f"{S}/bimi", {"logo": "https://example.com/logo.svg", "evidence": "https://example.com/a;b.pem"})],
+        "streams.transactional.bimi.evidence",
+        "semicolons",
+    ),
+    ("evidence without a logo", [(f"{S}/bimi", {"evidence": "x"})], "streams.transactional.bimi.logo", "missing"),
+    (
+        "a verification that is an SPF record",
+        [("verifications", ["v=spf1 -all"])],
+        "verifications[0]",
+        "spf1",
+    ),
+    (
+        "a verification of two lines",
+        [(f"{S}/verifications", ["google-site-verification=a\nb"])],
+        "streams.transactional.verifications[0]",
+        "printable",
+    ),
+    (
+        "a verification twice",
+        [(f"{S}/verifications", ["a=b", "a=b"])],
+        "streams.transactional.verifications[1]",
+        "twice",
+    ),
+    (
+        "so many verifications that the answer is lost",
+        [(f"{S}/verifications", [f"site-verification-{n}={'x' * 200}" for n in range(6)])],
+        "streams.transactional",
+        "1232",
+    ),
+    ("an issuer that is none", [("caa", {"issue": ["letsencrypt"]})], "caa.issue[0]", "letsencrypt"),
+    ("a report address without mailto", [("caa", {"iodef": "a@example.com"})], "caa.iodef", "mailto"),
+    (
+        "a policy host that is not there",
+        [(f"{S}/mta_sts", {"mode": "testing", "host": "mta9", "addresses": ["203.0.113.80"]})],
+        "streams.transactional.mta_sts.host",
+        "mta9",
+    ),
+    (
+        "a policy host without an address",
+        [(f"{S}/mta_sts", {"mode": "testing", "host": "mta1"})],
+        "streams.transactional.mta_sts.addresses",
+        "missing",
+    ),
+    (
+        "a policy host of ours and of somebody else",
+        [(f"{S}/mta_sts", {"mode": "testing", "addresses": ["203.0.113.80"], "cname": "sts.example.org"})],
+        "streams.transactional.mta_sts.cname",
+        "alias",
+    ),
+    (
+        "TLSA in a zone that is not signed",
+        [(f"{S}/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]})],
+        "streams.transactional.return_path.tlsa",
+        "example.com",
+    ),
+    (
+        "TLSA of a usage that mail servers ignore",
+        [(f"{S}/return_path", {"tlsa": [f"1 1 1 {'ab' * 32}"]})],
+        "streams.transactional.return_path.tlsa[0]",
+        "RFC 7672",
+    ),
+    (
+        "TLSA data of another length",
+        [(f"{S}/return_path", {"tlsa": ["3 1 1 abcd"]})],
+        "streams.transactional.return_path.tlsa[0]",
+        "64",
+    ),
+    (
+        "keys delegated to a zone that is not here",
+        [(f"{S}/dkim", {"delegate": "dkim.example.org"})],
+        "streams.transactional.dkim.delegate",
+        "dkim.example.org",
+    ),
+    (
+        "keys delegated to a zone that somebody else runs",
+        [
+            ("zones/example.org", {"provider": "external"}),
+            (f"{S}/dkim", {"delegate": "dkim.example.org"}),
+        ],
+        "streams.transactional.dkim.delegate",
+        "somebody else",
+    ),
+    (
+        "a policy inherited from nowhere",
+        [(f"{S}/dmarc", {"inherit": True})],
+        "streams.transactional.dmarc.inherit",
+        "organisational_dmarc",
+    ),
+    (
+        "a policy inherited from a stranger",
+        [("organisational_dmarc", {"policy": "reject"}), ("streams/cold/dmarc", {"inherit": True})],
+        "streams.cold.dmarc.inherit",
+        "example.net",
+    ),
+    (
+        "a policy inherited and written",
+        [("organisational_dmarc", {}), (f"{S}/dmarc", {"inherit": True, "policy": "reject"})],
+        "streams.transactional.dmarc.policy",
+        "inherits",
+    ),
+    (
+        "two policies of the organisational domain",
+        [("organisational_dmarc", {"policy": "reject"}), (f"{S}/domain", "example.com")],
+        "streams.transactional",
+        "dmarc1",
+    ),
+    (
+        "reports of the organisational domain to strangers",
+        [("organisational_dmarc", {"rua": ["d@reports.example.org"]})],
+        "organisational_dmarc.rua",
+        "reports.example.org",
+    ),
+    (
+        "a policy for missing names nobody knows",
+        [(f"{S}/dmarc", {"missing_policy": "rejekt"})],
+        "streams.transactional.dmarc.missing_policy",
+        "did you mean 'reject'",
+    ),
+    (
+        "a logo whose inherited policy is none",
+        [
+            (f"{S}/bimi", {"logo": "https://example.com/logo.svg"}),
+            (f"{S}/dmarc", {"inherit": True}),
+            ("organisational_dmarc", {"policy": "reject", "subdomain_policy": "none"}),
+        ],
+        "streams.transactional.bimi",
+        "subdomain_policy none",
+    ),
+    (
+        "a delegated key under a name too long",
+        [(f"{S}/dkim", {"delegate": f"{('a' * 45 + '.') * 5}example.com"})],
+        "streams.transactional.dkim.delegate",
+        "253",
+    ),
+    (
+        "a return path under which policies have names too long",
+        [(f"{S}/return_path", {"domain": f"{('a' * 58 + '.') * 4}example.com"})],
+        "streams.transactional",
+        "253",
+    ),
+    (
+        "SPF includes that no record can hold",
+        [(f"{S}/spf", {"include": [f"{'s' * 60}.s{n}.example.org" for n in range(9)]})],
+        "streams.transactional.spf.include",
+        "characters",
+    ),
+    ("a record without a reason", [("records", [{**RECORD, "reason": ""}])], "records[0].reason", "missing"),
+    ("a record outside the zones", [("records", [{**RECORD, "name": "www.example.org"}])], "records[0]", "no zone"),
+    ("a record of the server's", [("records", [{**RECORD, "type": "SOA"}])], "records[0]", "server"),
+    ("a record with data of another type", [("records", [{**RECORD, "values": ["www"]}])], "records[0]", "www"),
+    (
+        "a record where the manifest stands",
+        [("records", [{**RECORD, "name": "_mailops.example.com"}])],
+        "records[0]",
+        "reserved",
+    ),
+    (
+        "a record that follows from a stream",
+        [("records", [{**RECORD, "name": "mta10.tx.example.com"}])],
+        "records[0]",
+        "transactional",
+    ),
+    (
+        "an alias beside a stream's records",
+        [("records", [{**RECORD, "name": "tx.example.com", "type": "CNAME", "values": ["www.example.com"]}])],
+        "records[0]",
+        "alias",
+    ),
+    (
+        "a second SPF record",
+        [("records", [{**RECORD, "name": "tx.example.com", "type": "TXT", "values": ["v=spf1 mx -all"]}])],
+        "records[0]",
+        "spf1",
+    ),
+    ("a TTL that is none", [("records", [{**RECORD, "ttl_seconds": 1}])], "records[0].ttl_seconds", "1"),
+    (
+        "an address on a host without an engine",
+        [("hosts/mta1/engine", "none")],
+        "streams.bulk.addresses[0].host",
+        "engine",
+    ),
+    (
+        "a pool that no SPF record can hold",
+        [
+            (
+                f"{S}/addresses",
+                [
+                    {"ip": f"198.51.{n // 100}.{n % 100 * 2}", "host": "mta1", "ehlo": f"m{n}.example.com"}
+                    for n in range(300)
+                ],
+            )
+        ],
+        "streams.transactional.spf.include",
+        "look-ups",
+    ),
     ("MTA-STS in a mode nobody knows", [(f"{S}/mta_sts", {"mode": "on"})], "streams.transactional.mta_sts.mode", "on"),
 ]
 
@@ -284,6 +567,20 @@ def test_all_findings_are_named_at_once():
         ([(f"{S}/dkim", {"algorithms": ["ed25519"]})], "streams.transactional.dkim.algorithms"),
         ([(f"{S}/return_path", {"domain": "bounce.example.net"})], "streams.transactional.return_path.domain"),
         ([("hosts/mta3", {"ansible_host": "10.0.0.13"})], "hosts.mta3"),
+        ([("hosts/web1", {"engine": "none"})], "hosts.web1"),
+        (
+            [("organisational_dmarc", {}), (f"{S}/dmarc", {"missing_policy": "reject"})],
+            "streams.transactional.dmarc.missing_policy",
+        ),
+        ([(f"{S}/mta_sts", {"mode": "testing"})], "streams.transactional.mta_sts"),
+        (
+            [(f"{S}/return_path", {"mx": ["mx.example.org"], "tlsa": [f"3 1 1 {'ab' * 32}"]})],
+            "streams.transactional.return_path.tlsa",
+        ),
+        (
+            [(f"{S}/verifications", [f"site-verification-{n}={'x' * 100}" for n in range(4)])],
+            "streams.transactional",
+        ),
     ],
 )
 def test_what_can_stand_but_should_not_is_a_warning(changes, where):
@@ -354,9 +651,37 @@ def _places(value, path=()):
             yield from _places(item, (*path, number))
 
 
-@given(st.sampled_from([path for path in _places(GOOD) if path]), JUNK)
+# Every key that GOOD leaves to its default.
+FULL = changed(
+    ("zones/example.com/signed", True),
+    ("zones/0~26.113.0.203.in-addr.arpa", {"provider": "rfc2136", "network": "203.0.113.0/26"}),
+    ("organisational_dmarc", {"policy": "reject", "missing_policy": "reject", "testing": False}),
+    ("dmarc", {"inherit": True}),
+    ("streams/cold/dmarc", {"inherit": False, "policy": "quarantine"}),
+    ("mta_sts", {"mode": "testing", "host": "mta1", "addresses": ["203.0.113.80"], "max_age_seconds": 86400}),
+    ("streams/cold/mta_sts", {"cname": "sts.example.org"}),
+    ("caa", {"issue": ["letsencrypt.org"], "issuewild": [], "iodef": "mailto:pki@example.com"}),
+    ("bimi", {"logo": "https://example.com/l.svg", "evidence": "https://example.com/l.pem"}),
+    ("verifications", ["google-site-verification=abc"]),
+    ("dkim", {"delegate": "dkim.example.com"}),
+    (f"{S}/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),
+    ("records", [{**RECORD, "ttl_seconds": 60}]),
+)
+
+
+def test_the_full_file_is_right_and_its_records_fit_into_its_zones():
+    parsed, findings = fleet.parse(FULL)
+    assert findings == []
+    dns = derive.fleet_variables(parsed)["mta_dns"]
+    wanted, problems = zones.assign({zone["name"]: zone for zone in dns["zones"]}, dns["records"])
+    assert problems == []
+    assert sum(len(each.sets) for each in wanted.values()) == len(dns["records"])
+    assert all(zones.plan(zone, {}, each, "fleet").findings == () for zone, each in wanted.items())
+
+
+@given(st.sampled_from([path for path in _places(FULL) if path]), JUNK)
 def test_any_wrong_value_is_a_finding_never_a_traceback(path, junk):
-    document = copy.deepcopy(GOOD)
+    document = copy.deepcopy(FULL)
     place = document
     for step in path[:-1]:
         place = place[step]
@@ -388,6 +713,182 @@ def test_every_address_is_named_forward_and_reverse():
         assert address.ipv4 in records[(address.ehlo, "A")]["values"]
     assert records[("10.113.0.203.in-addr.arpa", "PTR")]["values"] == ["mta10.tx.example.com"]
     assert records[("mta20.news.example.com", "AAAA")]["values"] == ["2001:db8::20"]
+
+
+def records_of(*changes):
+    parsed, findings = fleet.parse(changed(*changes))
+    assert parsed is not None, [str(finding) for finding in findings]
+    return parsed, {(record["name"], record["type"]): record for record in derive.record_sets(parsed)}
+
+
+CLASSLESS = {"provider": "rfc2136", "credentials": "rdns"}
+
+
+@pytest.mark.parametrize(
+    ("zone", "settings"),
+    [
+        ("0~26.113.0.203.in-addr.arpa", CLASSLESS),
+        ("0-63.113.0.203.in-addr.arpa", {**CLASSLESS, "network": "203.0.113.0/26"}),
+    ],
+)
+def test_a_classless_zone_holds_the_ptr_records_of_its_network(zone, settings):
+    name = zone.replace("~", "/")
+    alone, records = records_of((f"zones/{zone}", settings), ("zones/113.0.203.in-addr.arpa", REMOVE))
+    for address in alone.addresses():
+        owner = f"{address.ipv4.rpartition('.')[2]}.{name}"
+        assert records[(owner, "PTR")]["values"] == [address.ehlo]
+        assert names.owner_problem(owner) is None
+    assert not any(rtype == "CNAME" for _name, rtype in records)
+    _both, records = records_of((f"zones/{zone}", settings))
+    assert records[("10.113.0.203.in-addr.arpa", "CNAME")]["values"] == [f"10.{name}"]
+    assert ("10.113.0.203.in-addr.arpa", "PTR") not in records
+
+
+def test_addresses_outside_a_classless_network_are_not_in_it():
+    _parsed, records = records_of(
+        ("zones/0~26.113.0.203.in-addr.arpa", CLASSLESS), (f"{S}/addresses/0/ip", "203.0.113.64")
+    )
+    assert records[("64.113.0.203.in-addr.arpa", "PTR")]["values"] == ["mta64.tx.example.com"]
+
+
+def test_an_external_zone_serves_its_names_and_says_so():
+    parsed, records = records_of(("zones/example.net", {"provider": "external", "signed": True}))
+    listed = {zone["name"]: zone for zone in derive.fleet_variables(parsed)["mta_dns"]["zones"]}
+    assert listed["example.net"] == {
+        "name": "example.net",
+        "provider": "external",
+        "credentials": None,
+        "options": {},
+        "signed": True,
+    }
+    assert listed["example.com"]["signed"] is False
+    assert ("example.net", "TXT") in records
+
+
+def test_a_policy_host_gets_its_policies_and_their_ids_stand_in_dns():
+    sts = {"mode": "testing", "host": "web1", "addresses": ["203.0.113.80", "2001:db8::80"]}
+    parsed, records = records_of(
+        ("hosts/web1", {"engine": "none", "ansible_host": "10.0.0.80"}),
+        ("mta_sts", sts),
+        ("streams/cold/mta_sts", {"mode": "none"}),
+        ("streams/bulk/mta_sts", {"cname": "sts.example.org"}),
+        ("caa", {"issue": ["letsencrypt.org"], "iodef": "mailto:pki@example.com"}),
+    )
+    policies = derive.host_variables(parsed, "web1")
+    assert set(policies) == {"mta_engine", "mta_mta_sts"}
+    assert [each["host"] for each in policies["mta_mta_sts"]["policies"]] == ["mta-sts.tx.example.com"]
+    for each in policies["mta_mta_sts"]["policies"]:
+        assert tags.parse_mta_sts_policy(each["policy"]).mx == ("bounces.example.com",)
+        assert records[(f"_mta-sts.{each['domain']}", "TXT")]["values"] == [f"v=STSv1; id={each['id']}"]
+    assert "mta_mta_sts" not in derive.host_variables(parsed, "mta1")
+    assert derive.fleet_variables(parsed)["mta_fleet"]["hosts"] == ["mta1", "mta2"]
+    assert records[("mta-sts.tx.example.com", "A")]["values"] == ["203.0.113.80"]
+    assert records[("mta-sts.tx.example.com", "AAAA")]["values"] == ["2001:db8::80"]
+    assert records[("mta-sts.tx.example.com", "CAA")]["values"] == [
+        '0 issue "letsencrypt.org"',
+        '0 issuewild ";"',
+        '0 iodef "mailto:pki@example.com"',
+    ]
+    assert records[("mta-sts.news.example.com", "CNAME")]["values"] == ["sts.example.org"]
+    assert ("mta-sts.news.example.com", "CAA") not in records
+    assert not [name for name, _rtype in records if name.endswith("mta-sts.example.net")]
+
+
+def test_a_delegated_key_stands_in_our_zone_and_the_sending_domain_leads_to_it():
+    parsed, records = records_of(
+        ("zones/example.net", {"provider": "external"}), ("streams/cold/dkim", {"delegate": "dkim.example.com"})
+    )
+    keys = [key for key in derive.fleet_variables(parsed)["mta_dkim_keys"] if key["domain"] == "example.net"]
+    assert [key["record"] for key in keys] == [
+        "s1.example.net.dkim.example.com",
+        "s1-ed25519.example.net.dkim.example.com",
+    ]
+    for key in keys:
+        alias = f"{key['selector']}._domainkey.example.net"
+        assert records[(alias, "CNAME")]["values"] == [key["record"]]
+    for key in derive.fleet_variables(parsed)["mta_dkim_keys"]:
+        if key not in keys:
+            assert key["record"] == f"{key['selector']}._domainkey.{key['domain']}"
+
+
+def test_a_stream_that_inherits_publishes_no_policy_and_applies_that_of_the_organisation():
+    organisation = {"policy": "reject", "subdomain_policy": "quarantine", "missing_policy": "reject"}
+    _parsed, records = records_of(
+        ("organisational_dmarc", organisation),
+        ("dmarc", {"inherit": True}),
+        ("streams/cold/dmarc", {"inherit": False, "testing": True}),
+        (f"{S}/bimi", {"logo": "https://example.com/logo.svg"}),
+    )
+    assert records[("_dmarc.example.com", "TXT")]["values"] == [
+        "v=DMARC1; p=reject; sp=quarantine; np=reject; rua=mailto:dmarc@example.com"
+    ]
+    assert records[("_dmarc.example.com", "TXT")]["streams"] == ["bulk", "transactional"]
+    assert records[("_dmarc.example.net", "TXT")]["values"] == ["v=DMARC1; p=none; rua=mailto:dmarc@example.com; t=y"]
+    assert ("_dmarc.tx.example.com", "TXT") not in records
+    assert records[("_dmarc.example.com", "TXT")]["reason"].endswith("quarantine for transactional, bulk")
+
+
+def test_further_records_stand_at_their_names():
+    tlsa = f"3 1 1 {'AB' * 32}"
+    _parsed, records = records_of(
+        ("zones/example.com/signed", True),
+        ("verifications", ["google-site-verification=abc"]),
+        (f"{S}/verifications", ["yahoo-verification-key=xyz="]),
+        (f"{S}/dmarc", {"policy": "reject"}),
+        (f"{S}/bimi", {"logo": "https://example.com/l.svg", "evidence": "https://example.com/l.pem"}),
+        (f"{S}/return_path", {"tlsa": [tlsa]}),
+        (
+            "records",
+            [RECORD, {**RECORD, "name": "TX.example.com", "type": "txt", "values": ["a=b"], "ttl_seconds": 60}],
+        ),
+    )
+    assert records[("default._bimi.tx.example.com", "TXT")]["values"] == [
+        "v=BIMI1; l=https://example.com/l.svg; a=https://example.com/l.pem"
+    ]
+    assert records[("tx.example.com", "TXT")]["values"][1:] == ["yahoo-verification-key=xyz=", "a=b"]
+    assert records[("tx.example.com", "TXT")]["ttl"] == 60
+    assert "google-site-verification=abc" in records[("news.example.com", "TXT")]["values"]
+    assert records[("_25._tcp.bounces.example.com", "TLSA")]["values"] == [tlsa.lower()]
+    assert records[("www.example.com", "A")]["reason"] == "the web site"
+    assert records[("www.example.com", "A")]["streams"] == []
+
+
+def test_every_record_says_why_and_who_uses_it():
+    _parsed, records = records_of(
+        ("zones/example.com/signed", True),
+        (f"{S}/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),
+        ("streams/bulk/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),
+    )
+    shared = records[("_25._tcp.bounces.example.com", "TLSA")]
+    assert shared["streams"] == ["bulk", "transactional"]
+    assert [part.partition(":")[0] for part in shared["reason"].split("; ")] == ["stream transactional", "stream bulk"]
+    for record in records.values():
+        assert record["streams"] == sorted(set(record["streams"])) != []
+        assert all(f"stream {name}" in record["reason"] for name in record["streams"])
+
+
+def test_a_large_pool_is_split_and_each_address_passes():
+    pool = [{"ip": f"198.51.100.{n * 2}", "host": "mta1", "ehlo": f"m{n}.example.com"} for n in range(100)]
+    domain = f"{'x' * 30}.example.com"
+    parsed, records = records_of((f"{S}/addresses", pool), (f"{S}/domain", domain))
+    known = {Question(*key): Answer(YES, tuple(record["values"])) for key, record in records.items()}
+    for entry in pool:
+        assert spf.evaluate(entry["ip"], domain, Answers(known)).result == spf.PASS
+    assert spf.evaluate("198.51.100.1", domain, Answers(known)).result == spf.FAIL
+    for (name, rtype), record in records.items():
+        if rtype == "TXT":
+            assert registry.answer_size(name, record["values"]) <= registry.ANSWER_SMALL
+    assert parsed.streams["transactional"].addresses
+
+
+def test_a_host_without_an_engine_is_no_mta():
+    parsed, findings = fleet.parse(
+        changed(("hosts/keys", {"engine": "none"}), ("key_host", "keys"), ("front", {"port": 2500, "default": "bulk"}))
+    )
+    assert findings == []
+    assert derive.host_variables(parsed, "keys") == {"mta_engine": "none"}
+    assert parsed.front.hosts == ("mta1", "mta2")
+    assert {entry["host"] for entry in derive.fleet_variables(parsed)["mta_proof"]["listeners"]} == {"mta1", "mta2"}
 
 
 def test_no_name_ever_has_two_spf_records():

@@ -75,3 +75,31 @@ def test_the_reverse_name_leads_back(ip):
         assert ".".join(reversed(labels[:4])) == ip
     else:
         assert int("".join(reversed(labels[:32])), 16) == int(ipaddress.IPv6Address(ip))
+
+
+@given(st.ip_addresses(v=4), st.integers(25, 32))
+def test_a_classless_zone_names_its_network_and_may_own_records(ip, length):
+    network = ipaddress.IPv4Network(f"{ip}/{length}", strict=False)
+    first = str(network.network_address)
+    zone = f"{first.rpartition('.')[2]}/{length}.{names.reverse_parent(str(network))}"
+    assert names.classless_network(zone) == str(network)
+    assert names.reverse_name(first).endswith(f".{names.reverse_parent(str(network))}")
+    assert names.owner_problem(zone) is None
+    assert names.owner_problem(f"10.{zone}") is None
+
+
+@pytest.mark.parametrize(
+    ("zone", "legal"),
+    [
+        ("0/26.example.com", False),
+        ("a/26.113.0.203.in-addr.arpa", False),
+        ("113.0.203.in-addr.arpa", True),
+        ("0-63.113.0.203.in-addr.arpa", True),
+        ("1/26.113.0.203.in-addr.arpa", True),
+        ("0/26.0.203.in-addr.arpa", True),
+        ("0/26", False),
+    ],
+)
+def test_other_names_hold_no_network(zone, legal):
+    assert names.classless_network(zone) is None
+    assert (names.owner_problem(zone) is None) == legal

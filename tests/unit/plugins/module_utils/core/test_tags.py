@@ -10,7 +10,7 @@ import ipaddress
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import Dmarc, MtaSts
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import Bimi, Dmarc, MtaSts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +57,43 @@ def test_the_built_spf_holds_exactly_the_pool(ips, include, last):
         assert any(network.version == ip.version and ip in network for network in held)
     assert [mechanism.domain for mechanism in record.mechanisms if mechanism.name == "include"] == include
     assert tags.spf(reversed(ips), include=include, all=last) == text
+
+
+@st.composite
+def pools(draw):
+    """Single addresses and runs of neighbours, up to what ten records hold."""
+    starts = draw(st.lists(st.tuples(IPS, st.integers(1, 9)), max_size=120))
+    found = []
+    for ip, count in starts:
+        first = ipaddress.ip_address(ip)
+        last = min(int(first) + count, 2**first.max_prefixlen)
+        found.extend(str(type(first)(number)) for number in range(int(first), last))
+    return tuple(dict.fromkeys(found))
+
+
+@given(pools(), st.lists(LABELS.map("{}.test".format), max_size=2, unique=True), st.sampled_from(("-all", "~all")))
+def test_a_split_spf_holds_exactly_the_pool_within_every_limit(pool, include, last):
+    room = 400
+    parts = tags.spf_records("mail.example.test", pool, tuple(include), last, room)
+    (name, top), *rest = parts.items()
+    parsed = {part: tags.parse_spf(text) for part, text in parts.items()}
+    assert name == "mail.example.test"
+    assert top.endswith(last)
+    assert len(rest) > tags.SPF_MAX_LOOKUPS or len(top) <= tags.SPF_MAX_TEXT
+    assert all(len(text) <= room for _part, text in rest)
+    included = [each.domain for each in parsed[name].mechanisms if each.name == "include"]
+    assert included == [*(part for part, _text in rest), *include]
+    assert (len(rest) > 0) == (len(tags.spf(pool, include, last)) > room)
+    held = [
+        ipaddress.ip_network(each.network) for record in parsed.values() for each in record.mechanisms if each.network
+    ]
+    assert sum(network.num_addresses for network in held) == len(pool)
+    assert set(map(ipaddress.ip_address, pool)) == {ip for network in held for ip in network}
+    assert parsed[name].lookups == len(rest) + len(include)
+    spare = len(tags.SPF_VERSION + " -all") + len(" ip6:") + 43
+    assert len(rest) <= tags.SPF_MAX_LOOKUPS or len(tags.spf(pool)) > tags.SPF_MAX_LOOKUPS * (room - spare)
+    # A part that nothing more fits into is never left behind half empty.
+    assert all(len(text) + len(" ip6:") + 43 > room for _part, text in rest[:-1])
 
 
 def test_neighbours_become_a_block():
@@ -145,6 +182,8 @@ def test_dmarc_is_read_back_as_it_was(record):
         alignment_dkim=MODES,
         alignment_spf=MODES,
         rua_authorised=st.just(()),
+        missing_policy=st.one_of(st.none(), POLICIES),
+        testing=st.booleans(),
     )
 )
 def test_the_built_dmarc_says_what_was_wanted_and_no_removed_tag(wanted):
@@ -155,6 +194,7 @@ def test_the_built_dmarc_says_what_was_wanted_and_no_removed_tag(wanted):
         wanted.rua,
     )
     assert (found.alignment_dkim, found.alignment_spf) == (wanted.alignment_dkim, wanted.alignment_spf)
+    assert (found.missing_policy or None, found.testing) == (wanted.missing_policy, wanted.testing)
     assert not set(tags.tag_list(tags.dmarc(wanted))) & {"pct", "rf", "ri"}
 
 
@@ -182,6 +222,21 @@ def test_a_broken_dmarc_record_is_refused(text):
 @given(st.lists(MAILBOXES, min_size=1, max_size=3).map(tuple))
 def test_tls_rpt_is_read_back_as_it_was(rua):
     assert tags.parse_tls_rpt(tags.tls_rpt(rua)).rua == rua
+
+
+URLS = NAMES.map("https://{}/a.svg".format)
+
+
+@given(st.builds(tags.BimiRecord, URLS, st.one_of(st.just(""), URLS)))
+def test_bimi_is_read_back_as_it_was(record):
+    assert tags.parse_bimi(record.text) == record
+    assert tags.bimi(Bimi(record.logo, record.evidence)) == record.text
+
+
+@pytest.mark.parametrize("text", ["v=BIMI1", "v=BIMI1; l=", "v=BIMI1; l=http://x.test/a.svg", "l=https://x.test/a.svg"])
+def test_a_broken_bimi_record_is_refused(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        tags.parse_bimi(text)
 
 
 STS = st.builds(MtaSts, st.sampled_from(("none", "testing", "enforce")), st.integers(0, 31557600))
