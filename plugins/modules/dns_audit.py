@@ -1,0 +1,349 @@
+#!/usr/bin/python
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dns_audit
+short_description: Compare the DNS of a fleet with what every authoritative server shows
+version_added: 0.2.0
+description:
+  - Asks each authoritative server of each zone for every declared record set and compares it with what the fleet file
+    says. Missing and other values, unequal or lame servers, wrong TTLs and too large answers are findings.
+  - Judges what is published as well. SPF that would break, weak or revoked DKIM keys, MTA-STS policies that are not
+    served as announced or whose certificate ends, TLSA records outside DNSSEC, reverse names at hosters.
+  - Prints the DNS registry of a domain. What stands where, why, and who uses it.
+  - Changes nothing, and needs no credentials. What could not be found out is unknown, never ok.
+options:
+  zones:
+    description: The zones, as in the variable C(mta_dns) of the host C(fleet).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The zone's name.
+        type: str
+        required: true
+      provider:
+        description: The service. What is wrong in a zone of V(external), which somebody else runs, is a warning.
+        type: str
+        required: true
+      credentials:
+        description: Not used here.
+        type: str
+      options:
+        description: Settings of this zone. C(servers) names its authoritative servers; else its NS records do.
+        type: dict
+        default: {}
+      signed:
+        description: Whether the zone is signed with DNSSEC.
+        type: bool
+        default: false
+  records:
+    description: Every record set that must stand, as in C(mta_dns), and those that M(mailops.mta.dkim_key) returns.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The full name.
+        type: str
+        required: true
+      type:
+        description: The type, such as V(TXT).
+        type: str
+        required: true
+      ttl:
+        description: Seconds. 3600 where nothing is given.
+        type: int
+      values:
+        description: The values as in a zone file. Where there are none, the state is V(unknown).
+        type: list
+        elements: str
+      reason:
+        description: What it is for.
+        type: str
+      streams:
+        description: The streams that use it.
+        type: list
+        elements: str
+  expectations:
+    description:
+      - The variable V(mta_proof) of the host C(fleet).
+      - Without it neither SPF nor reverse names at hosters are judged, and records are grouped by zone only.
+    type: dict
+    default: {}
+  domains:
+    description: Look at what concerns these domains only. Empty looks at everything.
+    type: list
+    elements: str
+    default: []
+  ask:
+    description: Whether to ask DNS. Without it only RV(registry) and RV(table) say something.
+    type: bool
+    default: true
+  fetch_policies:
+    description: Whether to fetch the MTA-STS policies that are announced, from where senders fetch them.
+    type: bool
+    default: true
+  ca_file:
+    description: A file on the target with certificates of further CAs that policy hosts may use.
+    type: path
+  resolvers:
+    description:
+      - Recursive resolvers for what is not asked at the zones' own servers, as addresses.
+        A port other than 53 follows a colon, after an IPv6 address in brackets.
+      - Empty asks the system's resolvers.
+      - Only a validating resolver can tell that a zone is signed.
+    type: list
+    elements: str
+    default: []
+  timeout_seconds:
+    description: How long to wait for one answer. Every server is tried twice.
+    type: float
+    default: 5.0
+attributes:
+  check_mode:
+    description: Can run in check_mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
+    support: none
+    details: It changes nothing.
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
+    support: full
+seealso:
+  - module: mailops.mta.alignment_info
+  - module: mailops.mta.dns_records
+author:
+  - mailops.mta contributors (@mailops)
+"""
+
+EXAMPLES = r"""
+- name: Audit the DNS of the fleet
+  mailops.mta.dns_audit:
+    zones: "{{ hostvars['fleet'].mta_dns.zones }}"
+    records: "{{ hostvars['fleet'].mta_dns.records + dkim_keys.records }}"
+    expectations: "{{ hostvars['fleet'].mta_proof }}"
+  delegate_to: fleet
+  run_once: true
+  register: audit
+
+- name: Show the audit
+  ansible.builtin.debug:
+    msg: "{{ audit.lines }}"
+
+- name: Show what one domain has in DNS, without asking anybody
+  mailops.mta.dns_audit:
+    zones: "{{ hostvars['fleet'].mta_dns.zones }}"
+    records: "{{ hostvars['fleet'].mta_dns.records }}"
+    expectations: "{{ hostvars['fleet'].mta_proof }}"
+    domains: [tx.example.com]
+    ask: false
+  delegate_to: fleet
+  run_once: true
+"""
+
+RETURN = r"""
+ok:
+  description: True where no finding is an error.
+  returned: always
+  type: bool
+  sample: true
+table:
+  description:
+    - One row for each declared record set.
+    - The state is C(ok), C(missing), C(drift) (something else stands there), C(unequal) (not all servers show it),
+      C(external) (somebody else's zone does not have it yet) or C(unknown).
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - domain: tx.example.com
+      zone: example.com
+      provider: powerdns
+      name: tx.example.com
+      type: TXT
+      ttl: 3600
+      values: ["v=spf1 ip4:203.0.113.10 -all"]
+      state: ok
+      reason: "stream transactional: SPF, the addresses of its pool"
+      streams: [transactional]
+lines:
+  description: The table, the findings and what to do next as text for people. Empty where nobody was asked.
+  returned: always
+  type: list
+  elements: str
+  sample: ["1 record sets in 1 zones, 0 errors, 0 warnings"]
+registry:
+  description: What each domain has in DNS, why and who uses it, as text for people.
+  returned: always
+  type: list
+  elements: str
+  sample: ["tx.example.com (used by transactional)"]
+findings:
+  description: Everything that is wrong, with the remedy.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - severity: error
+      where: tx.example.com MX at ns2.example.com (192.0.2.2)
+      found: nothing
+      why: "'10 bounces.example.com' is declared (stream transactional: takes its bounces)"
+      remedy: Run the playbook mailops.mta.dns
+errors:
+  description: The findings of severity error as text, one a line.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+metrics:
+  description: The audit in the text format of Prometheus. Empty where nobody was asked.
+  returned: always
+  type: str
+  sample: |
+    # HELP mta_dns_audit_timestamp_seconds When the audit ran.
+    # TYPE mta_dns_audit_timestamp_seconds gauge
+    mta_dns_audit_timestamp_seconds 1800000000
+questions:
+  description: How many DNS questions were asked.
+  returned: always
+  type: int
+  sample: 42
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Callable
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core import audit, audit_subject, audit_text
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Answer, Answers, Question
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit_subject import Subject
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import Audit, Fetched, ServerAnswers, World
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
+from ansible_collections.mailops.mta.plugins.module_utils.shell import policies
+from ansible_collections.mailops.mta.plugins.module_utils.shell.resolver import Resolver
+
+# Servers of the zone, their addresses, whether they are alive, what they show, and SPF includes ten deep (RFC 7208).
+MAX_ROUNDS = 40
+
+ARGUMENTS = {
+    "zones": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "provider": {"type": "str", "required": True},
+            "credentials": {"type": "str"},
+            "options": {"type": "dict", "default": {}},
+            "signed": {"type": "bool", "default": False},
+        },
+    },
+    "records": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "type": {"type": "str", "required": True},
+            "ttl": {"type": "int"},
+            "values": {"type": "list", "elements": "str"},
+            "reason": {"type": "str"},
+            "streams": {"type": "list", "elements": "str"},
+        },
+    },
+    "expectations": {"type": "dict", "default": {}},
+    "domains": {"type": "list", "elements": "str", "default": []},
+    "ask": {"type": "bool", "default": True},
+    "fetch_policies": {"type": "bool", "default": True},
+    "ca_file": {"type": "path"},
+    "resolvers": {"type": "list", "elements": "str", "default": []},
+    "timeout_seconds": {"type": "float", "default": 5.0},
+}
+
+
+class Asker:
+    """Asks what a judge lacks: resolvers, single servers, policy hosts."""
+
+    def __init__(self, resolvers: list[str], timeout_seconds: float, ca_file: str | None) -> None:
+        self._resolver = Resolver(resolvers, timeout_seconds, dnssec=True)
+        self._timeout_seconds = timeout_seconds
+        self._ca_file = ca_file
+
+    def resolve(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        return self._resolver.ask(questions)
+
+    def servers(self, questions: Iterable[tuple[str, Question]]) -> dict[tuple[str, Question], Answer]:
+        """Each question to its server; servers that get the same questions are asked at once."""
+        by_question: dict[Question, set[str]] = {}
+        for server, question in questions:
+            by_question.setdefault(question, set()).add(server)
+        together: dict[frozenset[str], list[Question]] = {}
+        for question, servers in by_question.items():
+            together.setdefault(frozenset(servers), []).append(question)
+        found: dict[tuple[str, Question], Answer] = {}
+        for servers, wanted in together.items():
+            found.update(Resolver(sorted(servers), self._timeout_seconds, recursive=False).ask_each(wanted))
+        return found
+
+    def policy(self, domain: str) -> Fetched:
+        host = f"mta-sts.{domain}"
+        answers = self.resolve([Question(host, "A"), Question(host, "AAAA")])
+        addresses = [value for answer in answers.values() for value in answer.values]
+        unknown = next((answer.detail for answer in answers.values() if answer.detail and not addresses), "")
+        if unknown:
+            return Fetched(problem=f"the address of {host} is unknown ({unknown})")
+        return policies.fetch(host, addresses, self._timeout_seconds, self._ca_file)
+
+
+def ask_and_judge(given: Subject, asker: Asker, fetch_policies: bool, now: float) -> tuple[Audit, int]:
+    """Judge, ask what was missing, judge again."""
+    fetched = {domain: asker.policy(domain) for domain in audit.policy_domains(given)} if fetch_policies else {}
+    known: dict[Question, Answer] = {}
+    at_servers: dict[tuple[str, Question], Answer] = {}
+    for _round in range(MAX_ROUNDS):
+        world = World(Answers(known), ServerAnswers(at_servers), fetched, now)
+        result = audit.judge(given, world)
+        if not world.resolver.wanted and not world.servers.wanted:
+            break
+        known.update(asker.resolve(world.resolver.wanted))
+        at_servers.update(asker.servers(world.servers.wanted))
+    return result, len(known) + len(at_servers)
+
+
+def run(module: AnsibleModule, clock: Callable[[], float] = time.time) -> None:
+    params = module.params
+    given = audit_subject.subject(params["zones"], params["records"], params["expectations"], params["domains"])
+    result, questions = Audit({}, given.findings, ()), 0
+    if params["ask"]:
+        try:
+            asker = Asker(params["resolvers"], params["timeout_seconds"], params["ca_file"])
+        except ValueError as error:
+            module.fail_json(msg=f"resolvers: {error}")
+        result, questions = ask_and_judge(given, asker, params["fetch_policies"], clock())
+    module.exit_json(
+        changed=False,
+        ok=not errors(result.findings),
+        table=audit_text.table(given, result.states),
+        lines=audit_text.lines(given, result) if params["ask"] else [],
+        registry=audit_text.registry(given, result.states, params["ask"]),
+        findings=[finding.as_dict() for finding in result.findings],
+        errors=[str(finding) for finding in errors(result.findings)],
+        metrics=audit_text.metrics(result) if params["ask"] else "",
+        questions=questions,
+    )
+
+
+def main() -> None:
+    run(AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True))
+
+
+if __name__ == "__main__":
+    main()
