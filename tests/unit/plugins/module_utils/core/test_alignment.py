@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, derive, fleet, names, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, derive, fleet, names, spf, tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import (
     NO,
     UNKNOWN,
@@ -293,7 +293,7 @@ def test_an_open_relay_is_the_fault_of_its_host_only():
 
 def test_keys_of_the_key_host_must_be_the_published_ones():
     keys = [
-        {"name": f"{key['selector']}._domainkey.{key['domain']}", "values": [tags.dkim(key["algorithm"], KEY)]}
+        {"name": key["record"], "values": [tags.dkim(key["algorithm"], KEY)]}
         for stream in EXPECTED["streams"]
         for key in stream["dkim"]
     ]
@@ -321,3 +321,19 @@ def test_the_table_shows_every_address_and_every_finding():
     assert lines[0].split()[:3] == ["stream", "host", "address"]
     assert lines[-2] == "a note"
     assert lines[-1].endswith("errors, 0 warnings")
+
+
+def test_a_policy_that_is_still_wide_is_a_doubt_and_no_failure():
+    known = world()
+    stream = EXPECTED["streams"][1]
+    name = stream["return_path"]["domain"]
+    wide = spf.widened(stream["spf"], tags.spf(["192.0.2.99"]))
+    known[Question(name, "TXT")] = Answer(
+        YES, tuple(wide if tags.is_spf(text) else text for text in known[Question(name, "TXT")].values)
+    )
+    proof = alignment.judge(EXPECTED, Answers(known), alignment.Seen())
+    rows = {row["spf"] for row in proof.rows if row["stream"] == stream["name"]}
+    assert rows == {"warn"}
+    assert [
+        (finding.severity, "192.0.2.99" in finding.found) for finding in proof.findings if "SPF" in finding.where
+    ] == [("warning", True)]

@@ -136,3 +136,33 @@ def test_what_is_not_known_is_asked_and_unknown_until_then():
     known[Question("y.test", "TXT")] = Answer(UNKNOWN, detail="SERVFAIL")
     result = spf.evaluate("192.0.2.1", "x.test", Answers(known))
     assert (result.result, "SERVFAIL" in result.why) == (UNKNOWN, True)
+
+
+POOLS = st.lists(st.integers(0, 40).map("192.0.2.{}".format), min_size=1, max_size=12)
+INCLUDES = st.lists(st.sampled_from(["a.test", "b.test", "c.test"]), max_size=3, unique=True)
+
+
+def allowed(text):
+    """The addresses and includes that a policy lets send."""
+    record = tags.parse_spf(text)
+    networks = [ipaddress.ip_network(each.network) for each in record.mechanisms if each.network]
+    return {str(ip) for network in networks for ip in network}, {
+        each.domain for each in record.mechanisms if each.domain
+    }
+
+
+@given(POOLS, POOLS, INCLUDES, INCLUDES)
+def test_a_widened_policy_lets_exactly_both_send(new_ips, old_ips, new_includes, old_includes):
+    new, old = tags.spf(new_ips, new_includes), tags.spf(old_ips, old_includes)
+    text = spf.widened(new, old)
+    assert allowed(text) == tuple(a | b for a, b in zip(allowed(new), allowed(old)))
+    assert spf.widened(new, text) == text
+    assert text.endswith(" -all")
+    assert spf.widened(new, new) == new
+
+
+def test_a_policy_is_not_widened_beyond_a_limit_or_by_nonsense():
+    new = tags.spf(["192.0.2.1"], [f"n{number}.test" for number in range(6)])
+    assert spf.widened(new, tags.spf([], [f"o{number}.test" for number in range(6)])) == new
+    assert spf.widened(new, "v=spf1 nonsense") == new
+    assert spf.widened(new, "v=spf1 -ip4:192.0.2.9 ?include:x.test ~all") == new

@@ -303,6 +303,23 @@ def test_one_bad_zone_stops_no_other() -> None:
     assert [len(zone["findings"]) for zone in result["zones"]] == [1, 1, 0]
 
 
+def test_what_a_service_cannot_take_is_told_and_the_rest_is_written() -> None:
+    class Picky(MemoryZone):
+        def cost(self, change: Any) -> int:
+            if change.key[0] == f"h1.{ZONE}":
+                raise Permanent("it is proxied", "the service says so", "make it DNS only")
+            return super().cost(change)
+
+    zone = Picky()
+    outcome = go(zone, hosts(3))
+    assert [(each.where, each.remedy) for each in outcome.findings] == [
+        (f"zone {ZONE}, record h1.{ZONE} A", "make it DNS only")
+    ]
+    assert sorted(plain(zone.state)) == [(f"h0.{ZONE}", "A"), (f"h2.{ZONE}", "A")]
+    again = go(zone, hosts(3))
+    assert (again.changed, len(again.findings)) == (False, 1)
+
+
 # RFC 2136: what each refusal means
 
 
