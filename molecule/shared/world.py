@@ -20,6 +20,7 @@ TOP = Path(__file__).resolve().parents[2]
 def translate(text: str, world: int) -> str:
     """The same inventory in 198.19.0.0/16: each world has a /20 and a /64."""
     text = re.sub(r"\b198\.18\.(\d+)\.", lambda found: f"198.19.{16 * world + int(found[1])}.", text)
+    text = re.sub(r"\b(\d+)\.18\.198\.in-addr", lambda found: f"{16 * world + int(found[1])}.19.198.in-addr", text)
     text = text.replace("18.198.in-addr.arpa", "19.198.in-addr.arpa")
     text = text.replace("fd00:198:18::", f"fd00:198:19:{world:x}::" if world else "fd00:198:19::")
     text = text.replace("8.1.0.0.8.9.1.0.0.0.d.f.ip6.arpa", "9.1.0.0.8.9.1.0.0.0.d.f.ip6.arpa")
