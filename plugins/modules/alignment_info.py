@@ -65,8 +65,6 @@ options:
     type: list
     elements: str
     default: []
-requirements:
-  - dnspython >= 2.2
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target.
@@ -206,7 +204,10 @@ def note(module: AnsibleModule) -> str:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    asker = resolver.Resolver(module.params["resolvers"], module.params["timeout_seconds"])
+    try:
+        asker = resolver.Resolver(module.params["resolvers"], module.params["timeout_seconds"])
+    except ValueError as error:
+        module.fail_json(msg=f"resolvers: {error}")
     proof, questions = prove(module.params, asker.ask)
     module.exit_json(
         changed=False,

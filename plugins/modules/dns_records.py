@@ -24,7 +24,7 @@ description:
     finished by the next one.
   - One task serves all zones. A zone that fails does not stop the others; the task fails at the end with every finding.
 requirements:
-  - dnspython, for the provider V(rfc2136) and where a zone names C(servers)
+  - dnspython, for the provider V(rfc2136)
   - cryptography, for the provider V(google)
   - octodns and the package of its provider, for the provider V(octodns)
 attributes:
@@ -264,7 +264,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, services
 from ansible_collections.mailops.mta.plugins.module_utils.core import zones as core_zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
-from ansible_collections.mailops.mta.plugins.module_utils.providers import servers, sync, table
+from ansible_collections.mailops.mta.plugins.module_utils.providers import sync, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
 
 REQUEST_SECONDS = 20.0
@@ -386,7 +386,7 @@ def jobs(params):
                 zone["provider"],
                 partial(table.OPEN[zone["provider"]], access),
                 wanted[name],
-                tuple(servers.parse(str(each)) for each in options.get("servers") or ()),
+                tuple(str(each) for each in options.get("servers") or ()),
                 float(options.get("servers_wait_seconds", 10)),
             )
         )
@@ -430,7 +430,7 @@ def _option_problems(name, options, service):
         listed = []
     for each in listed:
         try:
-            servers.parse(str(each))
+            names.endpoint(str(each))
         except ValueError as error:
             findings.append(Finding(f"zone {name}", "options.servers", str(error), "correct it"))
     wait = options.get("servers_wait_seconds", 10)

@@ -361,7 +361,7 @@ def _text(
         return
     if check == SPF and texts[0] != wanted and spf.widened(wanted, texts[0]) == texts[0]:
         why = "it still lets addresses send that left the pool; it narrows when their mail is through"
-        yield _doubt(check, where, f"'{texts[0]}'", why, "Run mailops.mta.dns again after the day that its report names")
+        yield _doubt(check, where, f"'{texts[0]}'", why, "Run mailops.mta.dns after the day that its report names")
         return
     if found != parse(wanted):
         yield _bad(check, where, f"'{texts[0]}'", "it is not the record that the fleet file asks for", remedy)

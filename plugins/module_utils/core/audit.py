@@ -127,18 +127,18 @@ def _servers(zone: Zone, delegated: Answer, answers: Answers) -> tuple[list[Serv
     found: dict[str, Server] = {}
     for text in zone.servers or delegated.values:
         try:
-            host, port = endpoint(text)
+            host, port = names.endpoint(text)
         except ValueError as error:
             problems.append(Finding(where, f"options.servers '{text}'", str(error), "Correct it"))
             continue
         if _is_address(host):
-            addresses, label = [host], address_text(host, port)
+            addresses, label = [host], names.endpoint_text(host, port)
             found.setdefault(label, Server(label, label))
             continue
         both = [answers.get(host, rtype) for rtype in ("A", "AAAA")]
         addresses = [value for answer in both for value in answer.values]
         for each in addresses:
-            address = address_text(each, port)
+            address = names.endpoint_text(each, port)
             found.setdefault(address, Server(address, f"{host} ({address})"))
         if not addresses:
             unknown = next((answer.detail for answer in both if answer.status == UNANSWERED), "")
@@ -147,32 +147,6 @@ def _servers(zone: Zone, delegated: Answer, answers: Answers) -> tuple[list[Serv
             remedy = "Give it an A or AAAA record, or take it out of the zone's servers"
             problems.append(Finding(f"server {host} of {where}", asked, why, remedy, zone.severity))
     return list(found.values()), problems
-
-
-def endpoint(text: str) -> tuple[str, int]:
-    """``192.0.2.1``, ``ns1.example.com``, either with ``:port``; IPv6 with a port in brackets. Raises ValueError."""
-    bare = text.strip().strip("[]")
-    if _is_address(bare):
-        return str(ipaddress.ip_address(bare)), 53
-    host, colon, port = text.strip().rpartition(":")
-    if not colon:
-        host, port = text.strip(), "53"
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"'{port}' is no port")
-    host = host.strip("[]")
-    if _is_address(host):
-        return str(ipaddress.ip_address(host)), int(port)
-    name = names.to_ascii(host)
-    problem = names.owner_problem(name)
-    if problem:
-        raise ValueError(problem)
-    return name, int(port)
-
-
-def address_text(host: str, port: int) -> str:
-    if port == 53:
-        return host
-    return f"[{host}]:{port}" if names.is_ipv6(host) else f"{host}:{port}"
 
 
 def _is_address(text: str) -> bool:
@@ -227,7 +201,7 @@ def _name_servers(zone: Zone, alive: Sequence[Server], delegated: Answer, world:
         why = "the servers do not agree on who serves the zone"
         yield Finding(where, found, why, "Look at the transfers between them", zone.severity)
     elif sets and delegated.status == YES and tuple(sorted(delegated.values)) not in sets:
-        (values,) = sets
+        values = next(iter(sets))
         found = f"a resolver has {listed(delegated.values)}, the zone's servers say {listed(values)}"
         why = "receivers follow what resolvers have, perhaps to servers that show something else"
         remedy = "Have the delegation and the zone name the same servers"

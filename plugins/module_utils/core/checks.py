@@ -392,8 +392,8 @@ def _return_paths_align(fleet: Fleet) -> Iterable[Finding]:
 def _spf_stays_within_limits(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
         where = f"streams.{stream.name}.spf.include"
-        include, parts = len(stream.spf.include), len(registry.spf_records(stream)) - 1
-        top = next(iter(registry.spf_records(stream).values()))
+        texts = list(registry.spf_records(stream).values())
+        include, parts, top = len(stream.spf.include), len(texts) - 1, texts[0]
         if include + parts > tags.SPF_MAX_LOOKUPS:
             pool = f" and {parts} for a pool that no single record can hold" if parts else ""
             yield Finding(

@@ -123,3 +123,32 @@ def classless_network(zone: str) -> Optional[str]:
 def reverse_parent(network: str) -> str:
     """The reverse zone of the /24 that an IPv4 network of /24 or longer lies in."""
     return reverse_name(str(ipaddress.IPv4Network(network).network_address)).partition(".")[2]
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """``192.0.2.1``, ``ns1.example.com``, either with ``:port``; IPv6 with a port in brackets. Raises ValueError."""
+    text = text.strip()
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ipaddress.ip_address(bare)), 53
+    except ValueError:
+        host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, "53"
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"'{text}' is no server; write an address or name, and :port if it is not 53")
+    try:
+        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
+    except ValueError:
+        name = to_ascii(host)
+    problem = owner_problem(name)
+    if problem:
+        raise ValueError(f"'{text}' is no server: {problem}")
+    return name, int(port)
+
+
+def endpoint_text(host: str, port: int) -> str:
+    """The inverse of ``endpoint``."""
+    if port == 53:
+        return host
+    return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"

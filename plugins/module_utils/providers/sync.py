@@ -58,7 +58,7 @@ class Job:
     provider: str
     open: Callable[[], Provider]
     wanted: Wanted
-    servers: tuple[tuple[str, int], ...] = ()
+    servers: tuple[str, ...] = ()
     servers_wait_seconds: float = 10.0
 
 

@@ -1,10 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DNS on the wire: transfer, update and single questions, signed by TSIG, on dnspython.
-
-Nothing is sent twice, apart from plain questions.
-"""
+"""DNS on the wire: transfer and update, signed by TSIG, on dnspython. Nothing is sent twice."""
 
 from __future__ import annotations
 
@@ -21,7 +18,6 @@ try:
     import dns.flags
     import dns.message
     import dns.name
-    import dns.query
     import dns.rcode
     import dns.rdata
     import dns.rdataclass
@@ -179,39 +175,8 @@ def update(peer: Peer, zone: str, edits: Iterable[Edit]) -> None:
         raise AnswerLost("the answer is not signed")
 
 
-def ask(peer: Peer, name: str, rtype: str, sock: Optional[socket.socket] = None) -> Optional[Rrset]:
-    """What an authoritative server says, by UDP and by TCP where the answer is cut; None where there is none."""
-    query = dns.message.make_query(dns.name.from_text(name), rtype, flags=0, use_edns=0, payload=1232)
-    try:
-        answer, _tcp = dns.query.udp_with_fallback(
-            query,
-            _numeric(peer.host),
-            port=peer.port,
-            timeout=peer.timeout_seconds,
-            udp_sock=sock,
-            ignore_unexpected=True,
-        )
-    except (dns.exception.DNSException, OSError, EOFError) as error:
-        raise AnswerLost(f"{type(error).__name__}: {error}") from error
-    if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        raise Refused(dns.rcode.to_text(answer.rcode()))
-    if not answer.flags & dns.flags.AA:
-        raise Refused("not authoritative")
-    for rrset in answer.answer:
-        if rrset.name == query.question[0].name and rrset.rdtype == query.question[0].rdtype:
-            return Rrset(_name_text(rrset.name), rtype, rrset.ttl, tuple(rrset))
-    return None
-
-
 def _name_text(name: Any) -> str:
     return str(name.to_text(omit_final_dot=True)).lower()
-
-
-def _numeric(host: str) -> str:
-    try:
-        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise NotConnected(f"{host}: {error}") from error
 
 
 def _connected(peer: Peer) -> socket.socket:

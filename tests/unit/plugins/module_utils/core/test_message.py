@@ -30,6 +30,10 @@ LABELS = st.one_of(
 )
 
 
+def cut(data: bytes) -> list[bytes]:
+    return [data[at : at + 255] for at in range(0, len(data), 255)] or [b""]
+
+
 def as_name(labels: list[bytes]) -> dns.name.Name:
     return dns.name.Name([*labels, b""])
 
@@ -72,10 +76,6 @@ DATA = {
     "SSHFP": rdata("SSHFP", BYTE, BYTE.filter(lambda n: n > 2), HEX),
     "TYPE65280": HEX.map(lambda text: dns.rdata.from_text("IN", "TYPE65280", rf"\# {len(text) // 2} {text}")),
 }
-
-
-def cut(data: bytes) -> list[bytes]:
-    return [data[at : at + 255] for at in range(0, len(data), 255)] or [b""]
 
 
 def rrset(name: dns.name.Name, ttl: int, datas: list[dns.rdata.Rdata]) -> dns.rrset.RRset:

@@ -103,3 +103,26 @@ def test_a_classless_zone_names_its_network_and_may_own_records(ip, length):
 def test_other_names_hold_no_network(zone, legal):
     assert names.classless_network(zone) is None
     assert (names.owner_problem(zone) is None) == legal
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("192.0.2.1", ("192.0.2.1", 53)),
+        ("192.0.2.1:5353", ("192.0.2.1", 5353)),
+        ("2001:DB8::1", ("2001:db8::1", 53)),
+        ("[2001:db8::1]", ("2001:db8::1", 53)),
+        ("[2001:db8::1]:54", ("2001:db8::1", 54)),
+        (" Ns1.Example.com ", ("ns1.example.com", 53)),
+        ("bücher.example:54", ("xn--bcher-kva.example", 54)),
+    ],
+)
+def test_servers_are_written_as_people_do(text: str, server: tuple[str, int]) -> None:
+    assert names.endpoint(text) == server
+    assert names.endpoint(names.endpoint_text(*server)) == server
+
+
+@pytest.mark.parametrize("text", ["", "ns1:port", "ns1:70000", ":53", "a b", "[::1"])
+def test_what_is_no_server_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no server"):
+        names.endpoint(text)

@@ -146,7 +146,7 @@ def test_errors_have_the_meaning_of_the_service(
     line.faults = lambda number, method, url: fault
     with pytest.raises(kind, match=text) as caught:
         provider.read()
-    assert type(caught.value) is kind
+    assert caught.type is kind
 
 
 @pytest.mark.parametrize(

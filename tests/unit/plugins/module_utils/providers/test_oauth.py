@@ -77,7 +77,7 @@ def test_what_is_no_token_is_told(fault: harness.Fault, kind: type[ProviderError
     one = token(line)
     with pytest.raises(kind, match=text) as caught:
         one.header()
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert "a b&c" not in str(vars(caught.value))
     line.faults = harness.no_faults
     assert one.header() == {"Authorization": "Bearer t1"}

@@ -69,7 +69,7 @@ def test_a_neighbours_value_is_carried_letter_by_letter(service: standin.StandIn
     # As the provider would hand it out, past octoDNS's own unquoting.
     record = provider._records[ZONE, "TXT"]
     record.values = [type(record)._value_type(theirs)]
-    (shown,) = octodns._values(record)
+    shown = next(iter(octodns._values(record)))
     before = RecordSet.of(ZONE, "TXT", before.ttl, [shown])
     for after in (
         RecordSet.of(ZONE, "TXT", 7200, [shown, "v=spf1 -all"]),
@@ -321,7 +321,7 @@ def test_statuses(server: Server, status: int, kind: type[ProviderError], verb: 
     server.fault = harness.status(status, b'{"error": "because"}', retry_after="7")
     with pytest.raises(ProviderError) as caught:
         provider.read() if verb == "read" else provider.write([Change(None, NEW)])
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert f"HTTP {status}" in caught.value.found
     assert "because" in caught.value.found
     if isinstance(caught.value, (Throttled, Faulty)):

@@ -217,7 +217,7 @@ def test_errors_have_the_meaning_of_the_service(
     for call in (provider.read, lambda: provider.write([Change(None, RecordSet.of(ZONE, "TXT", 60, ["x"]))])):
         with pytest.raises(kind) as caught:
             call()
-        assert type(caught.value) is kind
+        assert caught.type is kind
         assert text in caught.value.found + caught.value.why
 
 

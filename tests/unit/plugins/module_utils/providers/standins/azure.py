@@ -140,7 +140,11 @@ class StandIn:
         field, fields = SCHEMA[rtype]
         if set(properties) - {"metadata"} != {"TTL", field}:
             yield f"The members {sorted(properties)} are not those of a {rtype} record set."
-        if type(properties["TTL"]) is not int or not 1 <= properties["TTL"] <= 2**31 - 1:
+        if (
+            isinstance(properties["TTL"], bool)
+            or not isinstance(properties["TTL"], int)
+            or not 1 <= properties["TTL"] <= 2**31 - 1
+        ):
             yield "The TTL must be between 1 and 2147483647."
         listed = [properties[field]] if rtype == "CNAME" else properties[field]
         if not listed or len(listed) > 20 or any(each in listed[:n] for n, each in enumerate(listed)):

@@ -138,7 +138,12 @@ class StandIn:
             yield "fields"
         if each["name"] != each["name"].lower() or not f".{each['name']}".endswith(f".{self.zone}"):
             yield f"name {each['name']}"
-        if each["type"] not in TYPES or type(each["ttl"]) is not int or not 0 <= each["ttl"] < 2**31:
+        if (
+            each["type"] not in TYPES
+            or isinstance(each["ttl"], bool)
+            or not isinstance(each["ttl"], int)
+            or not 0 <= each["ttl"] < 2**31
+        ):
             yield "type or ttl"
         if not each["rrdatas"] or len(set(each["rrdatas"])) != len(each["rrdatas"]) or len(each["rrdatas"]) > 100:
             yield "rrdatas are missing, too many or twice the same"
