@@ -161,7 +161,7 @@ NEW = sorted(set(RICH_WORLD) - set(RECORDS), key=lambda question: (question.name
 
 def test_records_of_every_kind_pass():
     assert prove(RICH_WORLD, expected=RICH_EXPECTED).findings == ()
-    assert {question.rtype for question in NEW} == {"A", "AAAA", "CAA", "CNAME", "PTR", "TLSA", "TXT"}
+    assert {"A", "AAAA", "CAA", "CNAME", "MX", "PTR", "TLSA", "TXT"} <= {question.rtype for question in RICH_WORLD}
     assert Question("_spf1.news.acme.test", "TXT") in NEW
 
 
