@@ -30,7 +30,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UN
 
 _RESOLV_CONF = "/etc/resolv.conf"
 _SOCKETS = 4  # for each server; each has a port of its own
-_WINDOW, _MIN_WINDOW, _MAX_WINDOW = 64, 4, 256  # in flight; more overflow the buffers of common servers
+_WINDOW, _MIN_WINDOW, _MAX_WINDOW = 100, 4, 256  # in flight; more overflow the buffers of common servers
 _NEAR = 0.01  # seconds; a server that answers faster gains nothing from a larger window
 _SHORTEST_WAIT = 0.4  # seconds; whoever recurses needs some time
 _BURST_SECONDS = 0.02  # of the pace, so that a loop that wakes late still reaches it
