@@ -33,6 +33,8 @@ AT_ONCE = 4
 _CONFLICTS = 20
 _ROUNDS = 8  # plans that were written whole and did not last
 _FEW = 20  # record sets whose names are looked at alone where that is enough
+# Before a service without compare-and-swap is looked at again: what another writer had under way at ours has come then.
+_SETTLE_SECONDS = 0.02
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -229,6 +231,8 @@ class _Work:
 
     def stands(self, provider: Provider, names: Collection[str], expected: State) -> bool:
         """Whether the zone is ``expected`` after a write that was confirmed; what it is else is then known."""
+        if not provider.limits.exact:
+            self.pace.sleep(_SETTLE_SECONDS)
         if provider.alone():
             self.state = expected
         elif self.seen is None and len(names) > _FEW:

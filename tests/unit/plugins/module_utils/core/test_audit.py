@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from dataclasses import replace
 
@@ -686,7 +687,7 @@ def test_lines_name_every_finding_and_what_comes_next():
     text = "\n".join(audit_text.lines(given, result))
     assert all(str(finding) in text for finding in result.findings)
     assert "mailops.mta.dns --check --diff" in text
-    assert text.endswith(f"{len(RECORDS)} record sets in 3 zones, 1 errors, 0 warnings")
+    assert text.endswith(f"{len(RECORDS)} record sets in 3 zones, 1 error, 0 warnings")
     assert audit_text.lines(given, result)[2].startswith("missing")
     assert "nothing is to be done" in "\n".join(audit_text.lines(*run(Net())))
 
@@ -701,6 +702,30 @@ def test_the_registry_has_every_record_set_once_with_or_without_states():
     assert "state" in asked[1]
     assert "state" not in silent[1]
     assert asked[0] == "tx.example.com (used by tx)"
+
+
+def test_the_registry_has_every_value_whole_and_of_keys_the_beginning():
+    policy = f"v=spf1 {' '.join(f'ip4:192.0.2.{number}' for number in range(1, 30))} -all"
+    key = next(value for name, _rtype, values, _why in RECORDS if name == KEY_AT[0] for value in values)
+    declared = [
+        {**entry, "values": ["site=x", policy]} if (entry["name"], entry["type"]) == SPF_AT else entry
+        for entry in DECLARED
+    ]
+    given = audit_subject.subject(ZONES, declared, EXPECTED)
+    lines = audit_text.registry(given, {row.record.key: audit_world.OK for row in given.rows}, True)
+    (at,) = [number for number, line in enumerate(lines) if line.split()[:3] == [*SPF_AT, "300"]]
+    shown = list(itertools.takewhile(lambda line: line.startswith("   "), lines[at + 1 :]))
+    assert lines[at].split()[3:5] == ["site=x", "ok"]
+    assert " ".join(" ".join(shown).split()) == policy
+    assert max(map(len, shown)) < 140
+    assert key not in "\n".join(lines)
+    assert any(key[:50] in line for line in lines)
+
+
+def test_a_domain_that_is_not_there_is_not_called_sound():
+    given = audit_subject.subject(ZONES, DECLARED, EXPECTED, ["nowhere.test"])
+    for asked in (True, False):
+        assert audit_text.registry(given, {}, asked)[-1].startswith("0 record sets. Next: name a domain")
 
 
 def test_a_table_row_says_what_why_and_who():

@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -256,6 +258,39 @@ def test_two_controllers_side_by_side_end_with_both(reopen: Callable[[], Provide
         go(zone, reopen, jobs["them"], "them")
     go(zone, reopen, jobs["us"])
     assert ours(reopen())[zone, "TXT"].values == ("of them", "of us")
+
+
+if REAL:
+
+    def test_four_controllers_at_the_same_moment_lose_nothing(reopen: Callable[[], Provider], zone: str) -> None:
+        """All have read before the first writes; each comes back to what it finds."""
+        for number in range(4):
+            barrier = threading.Barrier(4)
+
+            class Together:
+                def __init__(self, provider: Provider, meet: Callable[[], object]) -> None:
+                    self._provider, self._meet = provider, meet
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(self._provider, name)
+
+                def write(self, changes: Any) -> None:
+                    meet, self._meet = self._meet, lambda: None
+                    meet()
+                    self._provider.write(changes)
+
+            def run(owner: str, number: int = number, meet: Callable[[], object] = barrier.wait) -> sync.Outcome:
+                wanted = Wanted((RecordSet.of(f"race.{zone}", "TXT", 3600, [f"{owner} {number}"]),))
+                return go(zone, lambda: Together(reopen(), meet), wanted, owner, retire=NOW)  # type: ignore[arg-type]
+
+            with ThreadPoolExecutor(4) as pool:
+                outcomes = list(pool.map(run, "abcd"))
+            assert [str(each) for outcome in outcomes for each in outcome.findings if each.severity == "error"] == []
+            shown = ours(reopen())[f"race.{zone}", "TXT"].values
+            wanted = tuple(f"{owner} {number}" for owner in "abcd")
+            # Without compare-and-swap a writer may bring back what another one had just taken away.
+            assert set(wanted) <= set(shown)
+            assert shown == wanted or not reopen().limits.exact
 
 
 def test_a_large_zone_goes_in_batches(reopen: Callable[[], Provider], zone: str) -> None:
