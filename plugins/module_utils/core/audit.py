@@ -201,7 +201,7 @@ def _name_servers(zone: Zone, alive: Sequence[Server], delegated: Answer, world:
         why = "the servers do not agree on who serves the zone"
         yield Finding(where, found, why, "Look at the transfers between them", zone.severity)
     elif sets and delegated.status == YES and tuple(sorted(delegated.values)) not in sets:
-        values = next(iter(sets))
+        values = sorted(sets)[0]  # the only one
         found = f"a resolver has {listed(delegated.values)}, the zone's servers say {listed(values)}"
         why = "receivers follow what resolvers have, perhaps to servers that show something else"
         remedy = "Have the delegation and the zone name the same servers"
