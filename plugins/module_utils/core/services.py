@@ -232,8 +232,8 @@ SERVICES: dict[str, Service] = {
     ),
     "rfc2136": Service(
         "dynamic update",
-        ("server", "key_name", "key_secret"),
-        ("port", "key_algorithm"),
+        ("server",),
+        ("port", "key_name", "key_secret", "key_algorithm"),
         (),
         # A message holds 65,535 bytes; the header, the zone and the signature take less than the rest.
         Limits(max_cost=60_000, exact=True),

@@ -159,8 +159,8 @@ def open_zone(access: Access) -> Rfc2136:
         peer = dnswire.Peer(
             str(credentials["server"]),
             int(credentials.get("port") or 53),
-            str(credentials["key_name"]),
-            str(credentials["key_secret"]),
+            str(credentials.get("key_name") or ""),
+            str(credentials.get("key_secret") or ""),
             str(credentials.get("key_algorithm") or "hmac-sha256"),
             access.timeout_seconds,
         )

@@ -361,6 +361,13 @@ def test_a_key_that_cannot_be_one_is_refused(secret: str) -> None:
         rfc2136.open_zone(Access(ZONE, {"server": "192.0.2.1", "key_name": "k", "key_secret": secret}))
 
 
+def test_a_server_without_keys_is_asked_unsigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(dnswire, "transfer", lambda peer, zone: seen.append(peer.key()) or [])
+    assert rfc2136.open_zone(Access(ZONE, {"server": "192.0.2.1"})).read() == {}
+    assert seen == [None]
+
+
 # Authoritative servers afterwards
 
 
