@@ -10,11 +10,13 @@ What it sends and expects comes from the fleet in inventories/lab/fleet.yml, as 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import secrets
 import shutil
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
@@ -29,6 +31,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[1]
 INVENTORY = TOP / "inventories/lab"
 PROOF = TOP / "build/lab-proof.json"
+AUDIT = TOP / "build/lab-audit.json"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailops-mta"
 WAIT_SECONDS = 60
 ENVIRONMENT = {
     **os.environ,
@@ -60,7 +64,8 @@ class Lab:
     receivers: dict[str, str]  # operator: a domain of it
     front: dict | None
     password: str
-    receiver_container: str
+    prefix: str  # of the containers' names
+    policies: dict[str, str]  # MTA-STS policy host: the address that serves it
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,16 @@ def step(title: str) -> Iterator[None]:
 def tool(name: str) -> Path | str:
     beside = Path(sys.executable).parent / name
     return beside if beside.exists() else name
+
+
+def typed(name: str) -> str:
+    """A tool as a person types it at the top of the checkout."""
+    path = Path(tool(name))
+    return str(path.relative_to(TOP)) if path.is_relative_to(TOP) else name
+
+
+LAB = f"{typed('python')} molecule/lab.py"
+PLAY = f"{typed('ansible-playbook')} -i inventories/lab playbooks"
 
 
 def playbook(title: str, name: str, *options: str, inventory: Path = INVENTORY) -> None:
@@ -155,7 +170,12 @@ def read_lab() -> Lab:
         receivers={receiver["name"]: receiver["domains"][0] for receiver in fleet["lab_receivers"]},
         front=fleet["mta_fleet"].get("front"),
         password=fleet["lab_password"],
-        receiver_container=f"{hosts['rx1']['lab_prefix']}-rx1",
+        prefix=hosts["rx1"]["lab_prefix"],
+        policies={
+            policy["host"]: variables["lab_ip"]
+            for variables in hosts.values()
+            for policy in variables.get("mta_mta_sts", {}).get("policies", ())
+        },
     )
 
 
@@ -212,13 +232,13 @@ def inject(lab: Lab, sending: Sending) -> None:
 
 def read_seen(lab: Lab) -> list[dict]:
     done = subprocess.run(
-        ["podman", "exec", lab.receiver_container, "cat", "/var/lib/receiver/seen.jsonl"],
+        ["podman", "exec", f"{lab.prefix}-rx1", "cat", "/var/lib/receiver/seen.jsonl"],
         env=ENVIRONMENT,
         text=True,
         capture_output=True,
     )
     if done.returncode:
-        raise LabError(f"The receivers are not up ({done.stderr.strip()}); start them: python molecule/lab.py up")
+        raise LabError(f"The receivers are not up ({done.stderr.strip()}); start them: {LAB} up")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -297,8 +317,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def send_and_show() -> int:
-    lab = read_lab()
+def send_and_show(lab: Lab) -> int:
     plan = sendings(lab)
     problems = send_all(lab, plan)
     found = wait_for(lab, plan)
@@ -317,58 +336,100 @@ def send_and_show() -> int:
     return 1 if problems else 0
 
 
-def up() -> None:
+def up() -> Lab:
     link_collection()
     run("Image (built when it is not in the cache)", ["sh", TOP / "molecule/image/build.sh"])
     playbook("Containers", "molecule/shared/create.yml", inventory=INVENTORY / "lab.yml")
-    read_lab()
-    playbook("Resolver, PowerDNS, BIND and receivers", "molecule/shared/prepare.yml")
+    lab = read_lab()
+    playbook("Resolver, DNS servers, receivers and ACME CA", "molecule/shared/prepare.yml")
+    return lab
+
+
+def judge(title: str, name: str, variable: str, data: Path) -> dict:
+    """A playbook that writes its findings to a file; they are shown with the rest instead of ending the demo."""
+    data.unlink(missing_ok=True)
+    failed = None
+    try:
+        playbook(title, name, "-e", f"{variable}={data}")
+    except LabError as error:
+        failed = error
+    if not data.exists():
+        raise failed or LabError(f"{name} wrote no {data}")
+    return json.loads(data.read_text(encoding="utf-8"))
+
+
+def show(result: dict, what: str, titles: Sequence[str]) -> bool:
+    print()
+    print_table(titles, [[cell(row[title]) for title in titles] for row in result["table"]])
+    for finding in result["findings"]:
+        print(f"{finding['severity']}: {finding['where']}: {finding['found']}; {finding['why']}. {finding['remedy']}")
+    print(f"\n{len(result['table'])} {what}; findings: {len(result['findings'])}.\n")
+    return result["ok"]
+
+
+def cell(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def prove() -> bool:
-    """verify.yml; its findings are shown with the rest instead of ending the demo."""
-    PROOF.unlink(missing_ok=True)
-    failed = None
-    try:
-        playbook("verify.yml: prove it from outside", "playbooks/verify.yml", "-e", f"mta_proof_file={PROOF}")
-    except LabError as error:
-        failed = error
-    if not PROOF.exists():
-        raise failed or LabError(f"verify.yml wrote no {PROOF}")
-    proof = json.loads(PROOF.read_text(encoding="utf-8"))
+    result = judge("verify.yml: prove it from outside", "playbooks/verify.yml", "mta_proof_file", PROOF)
     first = ["stream", "host", "address", "ehlo"]
-    titles = first + [title for title in proof["table"][0] if title not in first]
-    print()
-    print_table(titles, [[str(row[title]) for title in titles] for row in proof["table"]])
-    for finding in proof["findings"]:
-        print(f"{finding['severity']}: {finding['where']}: {finding['found']}; {finding['why']}. {finding['remedy']}")
-    print()
-    return proof["ok"]
+    return show(result, "addresses", first + [title for title in result["table"][0] if title not in first])
+
+
+def audit() -> bool:
+    result = judge(
+        "dns_audit.yml: ask every authoritative server", "playbooks/dns_audit.yml", "mta_dns_audit_file", AUDIT
+    )
+    result["table"].sort(key=lambda row: row["state"] == "ok")
+    return show(result, "record sets", ("state", "name", "type", "ttl", "zone", "streams"))
+
+
+def fetch_policies(lab: Lab) -> bool:
+    """Print each MTA-STS policy as a sender fetches it: by its name, with a certificate of the lab's ACME CA."""
+    context = ssl.create_default_context(cafile=CACHE / lab.prefix / "trusted.pem")
+    failed = False
+    for host, address in lab.policies.items():
+        url = f"https://{host}/.well-known/mta-sts.txt"
+        try:
+            raw = socket.create_connection((address, 443), timeout=20)
+            with context.wrap_socket(raw, server_hostname=host) as secured:
+                connection = http.client.HTTPConnection(host)
+                connection.sock = secured
+                connection.request("GET", url.partition(host)[2])
+                policy = connection.getresponse().read().decode()
+            print(f"{url}: {', '.join(policy.splitlines())}\n")
+        except (OSError, http.client.HTTPException) as error:
+            failed = True
+            print(f"wrong: {url} cannot be fetched: {error}\n")
+    return not failed
 
 
 def do_up(_: argparse.Namespace) -> int:
     up()
-    print("\nNext: python molecule/lab.py demo, or ansible-playbook -i inventories/lab playbooks/site.yml")
+    print(f"\nNext: {LAB} demo, or {PLAY}/site.yml")
     return 0
 
 
 def do_demo(_: argparse.Namespace) -> int:
     start = time.monotonic()
-    up()
+    lab = up()
     playbook("site.yml: publish and set up the fleet", "playbooks/site.yml")
-    proved = prove()
-    code = send_and_show() or (0 if proved else 1)
+    proved = [prove(), audit(), fetch_policies(lab)]
+    code = send_and_show(lab) or (0 if all(proved) else 1)
     print(f"\nThe demo took {time.monotonic() - start:.0f} s.")
     if code:
-        print("Next: read what is wrong above; python molecule/lab.py seen shows all that the receivers wrote down.")
+        print(f"Next: read what is wrong above; {LAB} seen shows all that the receivers wrote down.")
     else:
+        print("What a domain has in DNS, why, and who uses it:")
+        print(f"  {PLAY}/dns_registry.yml -e mta_dns_domain={lab.streams[0].domain}")
         print("Next: add a stream to inventories/lab/fleet.yml and run it again; make clean removes the lab.")
     return code
 
 
 def do_send(_: argparse.Namespace) -> int:
-    code = send_and_show()
-    print("\nNext: python molecule/lab.py seen --json shows every detail.")
+    code = send_and_show(read_lab())
+    print(f"\nNext: {LAB} seen --json shows every detail.")
     return code
 
 
@@ -404,10 +465,10 @@ def do_clean(_: argparse.Namespace) -> int:
         )
     for world in worlds:
         shutil.rmtree(world)
-    PROOF.unlink(missing_ok=True)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailops-mta"
-    print(f"\nThe image stays, and so does its copy in {cache}. To remove them too:")
-    print(f"  podman rmi localhost/mta-molecule:bookworm localhost/mta-services:bookworm; rm -r {cache}")
+    for data in (PROOF, AUDIT):
+        data.unlink(missing_ok=True)
+    print(f"\nThe image stays, and so does its copy in {CACHE}. To remove them too:")
+    print(f"  podman rmi localhost/mta-molecule:bookworm localhost/mta-services:bookworm; rm -r {CACHE}")
     return 0
 
 
@@ -416,7 +477,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, action, text in (
         ("up", do_up, "image, containers, DNS servers and receivers; the mail servers stay bare"),
-        ("demo", do_demo, "up, site.yml, verify.yml, messages through every stream, and what the receivers saw"),
+        (
+            "demo",
+            do_demo,
+            "up, site.yml, verify.yml, dns_audit.yml, messages through every stream, and what the receivers saw",
+        ),
         ("send", do_send, "the messages of the demo once more"),
         ("seen", do_seen, "what the receivers wrote down"),
         ("clean", do_clean, "remove containers, networks and generated inventories; the image stays"),

@@ -256,7 +256,9 @@ findings:
 """
 
 import json
+import re
 import time
+import urllib.parse
 from contextlib import suppress
 from functools import partial
 
@@ -328,18 +330,26 @@ def argument_spec():
     }
 
 
-def secrets(credentials):
+def secrets(given):
     """The values that no output may hold; all but those of keys known to be harmless."""
-    found = set()
-    for key, value in credentials.items():
-        if isinstance(value, dict):
-            found |= secrets(value)
-        elif value and key not in services.PUBLIC:
-            found.add(str(value))
-            if isinstance(value, str) and value.lstrip().startswith("{"):
-                with suppress(ValueError):  # an account as JSON text holds a key in other spelling
-                    found |= secrets(json.loads(value))
+    if isinstance(given, dict):
+        inner = [secrets(value) for key, value in given.items() if key not in services.PUBLIC or key == "url"]
+        return set().union(*inner)
+    if isinstance(given, (list, tuple)):
+        return set().union(*map(secrets, given))
+    text = "" if given is None else str(given)
+    if re.match(r"https?://", text):
+        return {part for part in (urllib.parse.urlsplit(text).password,) if part}
+    found = {text, text.strip(), urllib.parse.quote_plus(text), urllib.parse.quote(text)} - {""}
+    if text.lstrip().startswith("{"):
+        with suppress(ValueError):  # an account as JSON text holds a key in other spelling
+            found |= secrets(json.loads(text))
     return found
+
+
+def trimmed(credentials):
+    """Keys as they were meant: what came from a file or a YAML block ends in a line break."""
+    return {key: value.strip() if isinstance(value, str) else value for key, value in credentials.items()}
 
 
 def jobs(params):
@@ -379,7 +389,7 @@ def jobs(params):
             findings.extend(wrong)
             continue
         options = zone["options"]
-        access = Access(name, given, options, min(REQUEST_SECONDS, params["timeout_seconds"]))
+        access = Access(name, trimmed(given), options, min(REQUEST_SECONDS, params["timeout_seconds"]))
         result.append(
             sync.Job(
                 name,
@@ -396,6 +406,9 @@ def jobs(params):
 def _credential_problems(name, zone, given, service):
     where = f"zone {name}"
     label = zone["credentials"]
+    if label is None and service.required:
+        text = f"{zone['provider']} needs {', '.join(service.required)}"
+        return [Finding(where, "no credentials", text, "write credentials: <entry> in the zone, and add the entry")]
     if not isinstance(given, dict):
         return [
             Finding(

@@ -190,7 +190,10 @@ class Plan:
     def _take(self, pattern, given):
         where = f"certificates: {pattern}"
         chain, key = self._read(where, given["certificate"]), self._read(where, given["private_key"])
-        if chain and key:
+        if chain and "PRIVATE KEY" in chain:
+            what, why = "a private key among the certificates", "it would stand in a file for all to read"
+            self.findings.append(Finding(where, what, why, "Give the key as private_key alone"))
+        elif chain and key:
             self.findings += server.judge(
                 pattern, chain, key, [host for host, serving in self.serving.items() if serving == pattern]
             )
@@ -291,6 +294,10 @@ def main():
             "wait_seconds": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
+    )
+    # A key that was given in the wrong place is no less a secret.
+    module.no_log_values.update(
+        given["certificate"] for given in module.params["certificates"] if "PRIVATE KEY" in given["certificate"]
     )
     plan = Plan(module.params)
     if not module.params["policies_only"]:

@@ -46,10 +46,21 @@ STATE = Path("/var/lib/receiver")
 CERTIFICATE = ("/etc/receiver-simulator.crt", "/etc/receiver-simulator.key")
 SLOW_SECONDS = 5
 
-# authheaders 0.15.2 cuts a domain at its first hyphen and reads the public suffix list anew for every question.
+listed_domain = authheaders.get_org_domain
+
+
+@functools.lru_cache(maxsize=4096)
+def organisational_domain(domain: str) -> str:
+    """By the public suffix list, whose rule for a top-level domain that it does not have (test) is "*"."""
+    found = listed_domain(domain)
+    return found if "." in found else ".".join(domain.split(".")[-2:])
+
+
+# authheaders 0.15.2 cuts a domain at its first hyphen, reads the list anew for every question, and takes a top-level
+# domain that is not in it for one of an organisation, so that all below it would be aligned with each other.
 authheaders.get_domain_part = lambda address: address.rpartition("@")[2].lower()
-authheaders.get_org_domain = functools.lru_cache(maxsize=4096)(authheaders.get_org_domain)
-authheaders.dmarc_lookup.get_org_domain = authheaders.get_org_domain
+authheaders.get_org_domain = organisational_domain
+authheaders.dmarc_lookup.get_org_domain = organisational_domain
 
 
 @dataclass(frozen=True)

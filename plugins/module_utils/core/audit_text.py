@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world impor
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING
 
-_SHORT = 60
+_WIDE = 72  # characters of a value in one line: a TLSA record and an Ed25519 key fit
 
 HELP = {
     "mta_dns_record_ok": "Whether every authoritative server shows the declared record set.",
@@ -76,7 +77,8 @@ def lines(given: Subject, result: Audit) -> list[str]:
         "",
         *(f"{number}. {finding}" for number, finding in enumerate(findings, 1)),
         *(f"Next: {step}" for step in _next(result)),
-        f"{len(given.rows)} record sets in {len(given.zones)} zones, {count} errors, {len(findings) - count} warnings",
+        f"{_count(len(given.rows), 'record set')} in {_count(len(given.zones), 'zone')}, "
+        f"{_count(count, 'error')}, {_count(len(findings) - count, 'warning')}",
     ]
 
 
@@ -84,7 +86,10 @@ def _next(result: Audit) -> list[str]:
     states = set(result.states.values())
     steps = []
     if states & {DRIFT, MISSING, UNEQUAL}:
-        steps.append("ansible-playbook mailops.mta.dns --check --diff shows what it would repair; then run it without.")
+        steps.append(
+            "ansible-playbook -i <fleet> mailops.mta.dns --check --diff shows what it would repair; "
+            "then run it without --check."
+        )
     if EXTERNAL in states:
         steps.append("send the owner of each external zone the lines above that begin with 'Have the owner'.")
     if result.findings:
@@ -106,7 +111,9 @@ def registry(given: Subject, states: Mapping[records.Key, str], asked: bool) -> 
         for row in rows:
             state = [states.get(row.record.key, UNKNOWN)] if asked else []
             zone = f"{row.zone.name} ({row.zone.provider})"
-            cells.append((row.record.name, row.record.type, _ttl(row), _value(row), *state, zone, _why(row)))
+            value, *more = _values(row)
+            cells.append((row.record.name, row.record.type, _ttl(row), value, *state, zone, _why(row)))
+            cells += [("", "", "", rest, *("" for _each in state), "", "") for rest in more]
         found += [*(f"  {line}" for line in _columns(titles, cells)), ""]
     return [*found, *map(str, given.findings), _after(given, states, asked)]
 
@@ -121,28 +128,38 @@ def _ttl(row: Row) -> str:
     return "-" if row.held else str(row.record.ttl)
 
 
-def _value(row: Row) -> str:
+def _values(row: Row) -> list[str]:
+    """Each value in lines of its own; of a public key only the beginning, for nobody compares keys by eye."""
     if row.held:
-        return "(only the key host has it)"
-    text = ", ".join(row.record.values)
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+        return ["(only the key host has it)"]
+    found = []
+    for value in row.record.values:
+        cut = value.startswith("v=DKIM1") and len(value) > _WIDE
+        found += [f"{value[: _WIDE - 3]}..."] if cut else textwrap.wrap(value, _WIDE, subsequent_indent="  ")
+    return found or [""]
 
 
 def _after(given: Subject, states: Mapping[records.Key, str], asked: bool) -> str:
-    count = f"{len(given.rows)} record sets"
+    count = _count(len(given.rows), "record set")
+    if not given.rows:
+        return f"{count}. Next: name a domain that the fleet file has, or none for all."
     if not asked:
-        return f"{count}. Next: ansible-playbook mailops.mta.dns_audit asks whether DNS shows them."
+        return f"{count}. Next: ansible-playbook -i <fleet> mailops.mta.dns_audit asks whether DNS shows them."
     bad = sum(states.get(row.record.key) != OK for row in given.rows)
     if not bad:
         return f"{count}, all as declared. Next: nothing is to be done."
-    return f"{count}, {bad} not ok. Next: ansible-playbook mailops.mta.dns_audit says why, and what to do."
+    return f"{count}, {bad} not ok. Next: ansible-playbook -i <fleet> mailops.mta.dns_audit says why, and what to do."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _columns(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     listed = [tuple(titles), *map(tuple, rows)]
     width = [max(map(len, column)) for column in zip(*listed)]
     made = ["  ".join(cell.ljust(size) for cell, size in zip(row, width)).rstrip() for row in listed]
-    return [made[0], "-" * max(map(len, made)), *made[1:]]
+    return [made[0], "-" * len(made[0]), *made[1:]]
 
 
 def metrics(result: Audit) -> str:

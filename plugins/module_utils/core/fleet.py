@@ -243,6 +243,12 @@ def _zones(root: Reader) -> dict[str, Zone]:
         provider = reader.choice("provider", PROVIDERS, services.EXTERNAL)
         if provider == services.EXTERNAL and reader.data.get("provider") == provider and reader.has("credentials"):
             reader.refuse("credentials", shown(reader.data["credentials"]), "nobody writes this zone", "Remove it")
+        service = services.SERVICES.get(provider)
+        if service and service.required and not reader.has("credentials"):
+            why = f"{service.title} needs {', '.join(service.required)}"
+            reader.refuse("credentials", "missing", why, "Name an entry of the variable mta_dns_credentials")
+        if service:
+            reader.mapping("options").known((*services.COMMON_OPTIONS, *service.options))
         found[name] = Zone(
             name=name,
             provider=provider,

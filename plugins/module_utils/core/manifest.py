@@ -73,6 +73,7 @@ class Manifest:
     mine: Marks
     others: frozenset[bytes]
     labels: frozenset[int] = frozenset()  # how many hex digits the names have under which it stands
+    is_far: bool = False  # somebody's list is split by so many digits that it is found with the whole zone only
 
     @property
     def ours(self) -> frozenset[bytes]:
@@ -85,12 +86,14 @@ class Manifest:
         leaving: dict[bytes, int] = {}
         others: set[bytes] = set()
         digits: set[int] = set()
+        is_far = False
         for record_set in _sets(state, zone):
             for value in record_set.values:
                 found = _VALUE.match(value)
                 if not found:
                     continue
                 days = _dated(found.group(3))
+                is_far = is_far or not any(found.group(2, 3, 4))
                 if found.group(1) == owner:
                     digits.add(_digits_of(record_set.name))
                     settled.update(_cut(found.group(2), _HASH_BYTES))
@@ -102,11 +105,12 @@ class Manifest:
         # A run that was killed between two writes may leave a hash in two places.
         settled -= leaving.keys()
         mine = Marks(frozenset(settled), leaving, frozenset(pending - settled - leaving.keys()))
-        return cls(mine, frozenset(others), frozenset(digits))
+        return cls(mine, frozenset(others), frozenset(digits), is_far)
 
     def holds(self, marks: Marks, limits: Limits) -> bool:
         """Whether it says ``marks`` already, where it should."""
-        return marks == self.mine and self.labels <= {_digits(len(marks.all), limits)}
+        digits = _digits(len(marks.all), limits)
+        return marks == self.mine and self.labels <= ({0, digits} if digits > 1 else {digits})
 
 
 def changes(
@@ -131,7 +135,8 @@ def changes(
         after = RecordSet.of(name, "TXT", ttl, values) if values else None
         if after != before:
             result.append(Change(before, after))
-    return result
+    # What takes hashes over comes before what gives them away, so that a run that is killed forgets none.
+    return sorted(result, key=lambda change: change.key[0] not in wanted)
 
 
 def describe(value: str) -> str:
@@ -186,6 +191,8 @@ def _buckets(zone: str, marks: Iterable[bytes], limits: Limits) -> dict[str, lis
     for each in listed:
         label = f"_mailops-{each.hex()[:digits]}" if digits else "_mailops"
         result.setdefault(f"{label}.{zone}", []).append(each)
+    if digits > 1:
+        result.setdefault(f"_mailops.{zone}", [])  # tells whoever looks at few names that there is more
     return result
 
 

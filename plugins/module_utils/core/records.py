@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import txt
@@ -20,6 +20,7 @@ DELETE = "delete"
 
 # Types whose data are numbers and then one name.
 _NAMED = {"CNAME": 0, "DNAME": 0, "NS": 0, "PTR": 0, "MX": 1, "SRV": 3}
+_HEX = {"DS": 3, "SMIMEA": 3, "SSHFP": 2, "TLSA": 3}  # numbers, and then hex digits with or without spaces
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}\Z")  # what ipaddress would print; it takes eight times as long
 _TYPE = re.compile(r"[A-Z][A-Z0-9-]*\Z")
@@ -40,9 +41,9 @@ def canonical(rtype: str, value: str) -> str:
     if rtype == "A":
         if _IPV4.match(value):
             return value
-        return str(ipaddress.IPv4Address(value.strip()))
+        return _address(ipaddress.IPv4Address, value, "IPv4")
     if rtype == "AAAA":
-        return str(ipaddress.IPv6Address(value.strip()))
+        return _address(ipaddress.IPv6Address, value, "IPv6")
     words = value.split()
     if rtype in _NAMED:
         count = _NAMED[rtype]
@@ -52,11 +53,20 @@ def canonical(rtype: str, value: str) -> str:
     if rtype == "CAA" and len(words) > 2:
         text = value.split(None, 2)[2].strip()
         return f"{words[0]} {words[1].lower()} {txt.quote(txt.parse(text))}"
-    if rtype == "TLSA" and len(words) > 3:
-        return " ".join([*words[:3], "".join(words[3:]).lower()])
+    if rtype in _HEX and len(words) > _HEX[rtype]:
+        return " ".join([*words[: _HEX[rtype]], "".join(words[_HEX[rtype] :]).lower()])
+    if rtype == "OPENPGPKEY":
+        return "".join(words)
     if not words:
         raise ValueError("it is empty")
     return " ".join(words)
+
+
+def _address(kind: Callable[[str], object], value: str, family: str) -> str:
+    try:
+        return str(kind(value.strip()))
+    except ValueError as error:
+        raise ValueError(f"it is no {family} address") from error
 
 
 def declared(rtype: str, value: str) -> str:

@@ -53,6 +53,14 @@ class Service:
 PUBLIC = frozenset(
     (
         "application_key",
+        "auth_provider_x509_cert_url",
+        "auth_uri",
+        "client_email",
+        "client_x509_cert_url",
+        "project_id",
+        "token_uri",
+        "type",
+        "universe_domain",
         "access_key_id",
         "ca_file",
         "class",

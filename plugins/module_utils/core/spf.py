@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 from urllib.parse import quote
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names, tags
@@ -25,6 +25,7 @@ NONE = "none"
 PERMERROR = "permerror"
 _RESULT = {"+": PASS, "-": FAIL, "~": SOFTFAIL, "?": NEUTRAL}
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+_MAX_WAITING = 1000  # bytes of a policy for some days; its answer may come by TCP
 _MAX_NAMES = 10  # RFC 7208 4.6.4: MX names of one term, PTR names
 _MACRO = re.compile(r"%(?:\{([a-z])(\d*)(r?)([.\-+,/_=]*)\}|([%_-]))", re.IGNORECASE)
 
@@ -181,10 +182,10 @@ def evaluate(ip: str, domain: str, answers: Answers, *, sender: str = "", ehlo: 
     return SpfResult(result, why, check.lookups, check.voids)
 
 
-def widened(new: str, old: str) -> str:
+def widened(new: str, old: str) -> Optional[str]:
     """``new`` with the networks and includes that ``old`` lets send and ``new`` does not; ``new`` where none are left.
 
-    Also ``new`` where the two together would break a limit: a policy that receivers reject helps nobody.
+    None where the two together would break a limit: a policy that receivers reject helps nobody.
     """
     try:
         wanted, standing = tags.parse_spf(new), tags.parse_spf(old)
@@ -207,7 +208,8 @@ def widened(new: str, old: str) -> str:
         ),
         wanted.modifiers,
     )
-    return new if tags.spf_problems(united.text) else united.text
+    fits = united.lookups <= tags.SPF_MAX_LOOKUPS and len(united.text) <= _MAX_WAITING
+    return united.text if fits else None
 
 
 def _within(inner: _Network, outer: _Network) -> bool:

@@ -26,6 +26,8 @@ SMALL_ZONE = 10  # below this many owned record sets a percentage says nothing
 DEFAULT_TTL = 3600
 MAX_TTL = 2**31 - 1  # RFC 2181 8
 
+_BESIDE_ALL = frozenset(("RRSIG", "NSEC", "NSEC3"))  # what the signer of a zone puts beside every record set
+_INCLUDE = re.compile(r"\binclude:(\S+)")
 _VERSION = re.compile(r"\s*v\s*=\s*([A-Za-z0-9]+)\s*(?:;|\s|\Z)")
 _VERSIONS = frozenset(("spf1", "dmarc1", "stsv1", "tlsrptv1", "dkim1", "bimi1"))
 _KEY_TAG = re.compile(r"(?:^|;)\s*[kp]\s*=")
@@ -47,6 +49,10 @@ class Retire:
     today: int = 0
     # Mail may wait in our queue for five days, and what it comes back as for five more in the queue of its receiver.
     after_days: int = 10
+
+    def since(self, day: Optional[int]) -> int:
+        """``day``, or today; a clock that was ahead once does not count."""
+        return self.today if day is None else min(day, self.today)
 
     def is_due(self, since: int) -> bool:
         return self.when == NOW or (self.when == DUE and self.today >= since + self.after_days)
@@ -125,7 +131,23 @@ def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple
                 other.name, other.type, min(other.ttl, record_set.ttl), (*other.values, *record_set.values)
             )
         sets[zone][record_set.key] = record_set
+    for zone in sets:
+        findings.extend(_incompatible(sets[zone]))
     return {zone: Wanted(tuple(sets[zone].values()), frozenset(held[zone])) for zone in sets}, findings
+
+
+def _incompatible(sets: Mapping[Key, RecordSet]) -> Iterable[Finding]:
+    """What cannot stand together though each of it could alone."""
+    aliases = {name for name, rtype in sets if rtype == "CNAME"}
+    for (name, rtype), each in sets.items():
+        where = f"record {name} {rtype}"
+        if rtype == "CNAME" and len(each.values) > 1:
+            yield Finding(where, f"{len(each.values)} values", "a name is an alias of one other", "leave one value")
+        elif rtype != "CNAME" and name in aliases:
+            why = "an alias cannot share its name with other records"
+            yield Finding(where, "a CNAME is declared at this name", why, "leave one of the two")
+        elif rtype == "TXT" and sum(claim(name, value) == ("version", "spf1") for value in each.values) > 1:
+            yield Finding(where, "two SPF policies", "receivers reject both (RFC 7208 4.5)", "leave one of them")
 
 
 def _declared(entry: Mapping[str, Any], zones: Mapping[str, Any]) -> tuple[str, RecordSet] | Finding:
@@ -188,10 +210,18 @@ def fit(wanted: Wanted, limits: Limits) -> tuple[Wanted, list[Finding]]:
 def unknown(zone: str, state: State, wanted: Wanted, owner: str) -> Optional[set[str]]:
     """The names whose record sets must be looked at, by what the manifest in ``state`` says; None: it has no list."""
     listed = Manifest.read(state, zone, owner)
-    if not listed.ours:
+    if not listed.ours or listed.is_far:
         return None
     settled = listed.mine.settled
-    return {each.name for each in wanted.sets if not all(mark(each.key, value) in settled for value in each.values)}
+    found: set[str] = set()
+    for each in wanted.sets:
+        if not all(mark(each.key, value) in settled for value in each.values):
+            name = each.name
+            while name != zone:  # a delegation above it matters as well
+                found.add(name)
+                name = name.partition(".")[2]
+            found.add(each.name)
+    return found
 
 
 def plan(
@@ -226,7 +256,10 @@ def plan(
         if existing == record_set or (seen is not None and key[0] not in seen):
             marks.update(own)
             continue
-        wider = _widened(existing, record_set, listed, retire) if existing else None
+        wider = _widened(existing, record_set, listed, retire, limits) if existing else None
+        if isinstance(wider, Finding):
+            drift.append(wider)
+            wider = None
         if wider:
             record_set = wider.record_set
         finding = beside.problem(record_set)
@@ -254,10 +287,11 @@ def plan(
         index = {mark(each.key, value): (each.key, value) for each in state.values() for value in each.values}
     kept, stale = _stale(listed, marks, index, changed, resting, seen is not None)
     going: dict[Key, list[str]] = {}
+    included = _included(state) if stale else frozenset()
     for each in stale:
-        since = listed.mine.leaving.get(each, retire.today)
+        since = retire.since(listed.mine.leaving.get(each))
         key, value = index[each]
-        if retire.is_due(since):
+        if retire.is_due(since) and not (key[1] == "TXT" and key[0] in included):
             going.setdefault(key, []).append(value)
         else:
             leaving[each] = since
@@ -276,8 +310,11 @@ def plan(
     after = once
     if once and changed:
         both = {**leaving, **had.leaving}
-        settled = (had.settled | (final.settled & index.keys())) - both.keys()
-        superset = Marks(settled, both, (final.all | had.all) - settled - both.keys())
+        removed = {mark(key, value) for key, change in changed.items() for value in change.removed}
+        settled = (had.settled | (final.settled & index.keys())) - both.keys() - removed
+        # A policy that waits to be narrowed counts its days from when it is listed so, not from a write that broke off.
+        unlisted = awaited - had.pending
+        superset = Marks(settled, both, (final.all | had.all) - settled - both.keys() - unlisted)
         before = tuple(manifest.changes(state, zone, owner, superset, limits, keep=True))
         after = tuple(manifest.changes(apply(state, before), zone, owner, final, limits))
     return Plan(
@@ -315,12 +352,17 @@ class _Obstacles:
         self._cuts: set[str] = set()
         alias_wanted = {each.name for each in wanted.sets if each.type == "CNAME"}
         for (name, rtype), record_set in state.items():
+            if rtype in _BESIDE_ALL:
+                continue
             if rtype == "NS" and name != zone:
                 self._cuts.add(name)
             if rtype == "CNAME" or name in alias_wanted:
                 own = [mark(record_set.key, value) for value in record_set.values]
                 leaves = all(
-                    each in listed.ours and retire.is_due(listed.mine.leaving.get(each, retire.today)) for each in own
+                    each in listed.ours
+                    and each not in listed.others
+                    and retire.is_due(retire.since(listed.mine.leaving.get(each)))
+                    for each in own
                 )
                 if not leaves:
                     self._types.setdefault(name, []).append(record_set)
@@ -357,18 +399,44 @@ class _Wider:
     since: int
 
 
-def _widened(existing: RecordSet, wanted: RecordSet, listed: Manifest, retire: Retire) -> Optional[_Wider]:
+def _included(state: State) -> frozenset[str]:
+    """The names that an SPF policy of the zone includes as it stands: their own policies must outlive it."""
+    return frozenset(
+        found.group(1).lower()
+        for each in state.values()
+        if each.type == "TXT"
+        for value in each.values
+        if value.startswith("v=spf1")
+        for found in _INCLUDE.finditer(value)
+    )
+
+
+def _widened(
+    existing: RecordSet, wanted: RecordSet, listed: Manifest, retire: Retire, limits: Limits
+) -> _Wider | Finding | None:
     """None where nothing is to be kept. An address that leaves the pool may still have mail under way."""
     if wanted.type != "TXT" or retire.when == NOW:
         return None
     new = [value for value in wanted.values if claim(wanted.name, value) == ("version", "spf1")]
-    old = [value for value in existing.values if claim(wanted.name, value) == ("version", "spf1")]
-    if len(new) != 1 or len(old) != 1 or new == old or mark(wanted.key, old[0]) not in listed.ours:
+    old = [
+        value
+        for value in existing.values
+        if claim(wanted.name, value) == ("version", "spf1") and mark(wanted.key, value) in listed.ours
+    ]
+    if len(new) != 1 or len(old) != 1 or new == old:
         return None
     text = spf.widened(new[0], old[0])
+    if text is None or len(txt.encode(text)) > limits.txt_max:
+        return Finding(
+            f"record {wanted.name} TXT",
+            "its SPF policy narrows at once",
+            "with what it let send before it would cost too many look-ups or be too long",
+            "let mail of the addresses that leave go out first (share: 0), then remove them",
+            WARNING,
+        )
     # While the same policy waits, the days go on; another one begins them anew.
     same = mark(wanted.key, new[0]) in listed.mine.pending
-    since = listed.mine.leaving.get(mark(wanted.key, old[0]), retire.today) if same else retire.today
+    since = retire.since(listed.mine.leaving.get(mark(wanted.key, old[0])) if same else None)
     if text == new[0] or retire.is_due(since):
         return None
     values = [text if value == new[0] else value for value in wanted.values]
@@ -472,7 +540,8 @@ def _in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
 
     def rank(change: Change) -> tuple[int, Key]:
         name, rtype = change.key
-        weight = 0 if rtype in ("A", "AAAA") else 2 if rtype == "MX" else 1
+        # Also the parts of an SPF policy before the policy that includes them.
+        weight = 0 if rtype in ("A", "AAAA") or name.startswith("_spf") else 2 if rtype == "MX" else 1
         if change.after is None:
             weight = -1 if name in taken else 5 - weight
         return weight, change.key

@@ -110,8 +110,9 @@ class Access:
     connect: Callable[[str, Mapping[str, str], float, Optional[str]], httpclient.Client] = _connect
 
     def client(self, url: str, headers: Mapping[str, str]) -> httpclient.Client:
-        """A connection to ``url``. Raises Permanent where address or CA file are none."""
+        """A connection to ``url``. Raises Permanent where address, CA file or a key in ``headers`` cannot be used."""
         try:
             return self.connect(url, headers, self.timeout_seconds, self.credentials.get("ca_file"))
         except (ValueError, OSError) as error:
-            raise Permanent("url or ca_file cannot be used", str(error), "correct them in the credentials") from error
+            what = f"ca_file {self.credentials.get('ca_file')}" if isinstance(error, OSError) else "url or key"
+            raise Permanent(f"{what} cannot be used", str(error), "correct it in the credentials") from error

@@ -211,10 +211,10 @@ class _Work:
             if not unfit:
                 break
             self.unfit |= unfit
-        if first:
-            self.outcome.findings.extend(self.place(each) for each in (*misfits, *plan.drift))
-            if policy.diff:
-                self.show(plan)
+        told = self.outcome.findings
+        told.extend(each for each in map(self.place, (*misfits, *plan.drift)) if each not in told)
+        if first and policy.diff:
+            self.show(plan)
         return plan
 
     def refused(self, provider: Provider, plan: Plan) -> set[Key]:
@@ -250,18 +250,15 @@ class _Work:
     def look_at_changes(self, provider: Provider) -> bool:
         """False where the manifest does not tell what to look at, or it is too much to be worth it."""
         zone = self.job.zone
-        for digits in (0, 1):
-            listing = manifest.names(zone, digits)
-            state = provider.read(listing)
-            names = zones.unknown(zone, state, self.job.wanted, self.policy.owner)
-            if names is None:
-                continue
-            if len(names) > _FEW:
-                return False
-            self.state = {**state, **provider.read(names)} if names else state
-            self.seen = frozenset((*listing, *names))
-            return True
-        return False
+        listing = [*manifest.names(zone, 0), *manifest.names(zone, 1)]
+        state = provider.read(listing)
+        names = zones.unknown(zone, state, self.job.wanted, self.policy.owner)
+        if names is None or len(names) > _FEW:
+            return False
+        names |= {change.key[0] for change in self.open_batch}  # to find out whether it was written
+        self.state = {**state, **provider.read(names)} if names else state
+        self.seen = frozenset((*listing, *names))
+        return True
 
     def stop(self, plan: Plan, rounds: int) -> bool:
         """True where nothing is to be done, or nothing may be; why is noted."""

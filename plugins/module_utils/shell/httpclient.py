@@ -11,14 +11,20 @@ from __future__ import annotations
 import email.utils
 import http.client
 import random
+import re
+import socket
 import ssl
+import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
 MAX_BODY = 256 * 1024 * 1024
+_WHOLE = 6  # one request may take this many times the time limit of a single wait
+_HEADER = re.compile(r"[\x20-\x7e]*\Z")
 
 
 class NotConnected(Exception):
@@ -34,6 +40,31 @@ class Response:
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+
+
+@contextmanager
+def watched(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Cuts ``connection`` off after ``seconds``, whatever trickles in. Raises TimeoutError then."""
+    overdue = threading.Event()
+
+    def cut() -> None:
+        overdue.set()
+        with suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if overdue.is_set():
+            raise TimeoutError(f"not all of the answer came in {seconds:g} seconds") from error
+        raise
+    finally:
+        timer.cancel()
+    if overdue.is_set():
+        raise TimeoutError(f"not all of the answer came in {seconds:g} seconds")
 
 
 class Client(Protocol):
@@ -74,6 +105,11 @@ class HttpClient:
         parsed = urllib.parse.urlsplit(url)
         if parsed.scheme not in ("http", "https") or not parsed.hostname:
             raise ValueError(f"'{url}' is no http or https address")
+        if not all(_HEADER.match(value) for value in headers.values()):
+            # http.client would name the value in its error.
+            raise ValueError("a key holds a line break or a character beyond ASCII")
+        self._timeout_seconds = timeout_seconds
+        self._host = f"{parsed.hostname} port {parsed.port or (443 if parsed.scheme == 'https' else 80)}"
         self._path = parsed.path.rstrip("/")
         self._headers = {"Accept": "application/json", "User-Agent": "mailops.mta", **headers}
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
@@ -95,16 +131,20 @@ class HttpClient:
                 connection.connect()
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                raise NotConnected(str(error)) from error
+                raise NotConnected(f"{self._host}: {error}") from error
         sent = dict(self._headers)
         if body is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         try:
-            connection.request(method, self._path + path, body=body, headers=sent)
-            answer = connection.getresponse()
-            data = answer.read(MAX_BODY)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            with watched(connection, _WHOLE * self._timeout_seconds):
+                connection.request(method, self._path + path, body=body, headers=sent)
+                answer = connection.getresponse()
+                data = answer.read(MAX_BODY)
+        except ValueError as error:  # a header that cannot be sent; the text would name a secret
+            self.close()
+            raise AnswerLost("the request cannot be sent: a key holds a line break") from error
+        except (OSError, http.client.HTTPException) as error:
             self.close()
             raise AnswerLost(f"{type(error).__name__}: {error}") from error
         if answer.length:  # read() with a limit says nothing about a body that ends early

@@ -14,8 +14,10 @@ from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import Fetched
 from ansible_collections.mailops.mta.plugins.module_utils.core.policy_host import POLICY_PATH
+from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import watched
 
 _MAX_BODY = 65536  # RFC 8461 3.3 suggests no more
+_WHOLE = 3  # an answer may take this many times the time limit of a single wait
 
 
 def fetch(
@@ -48,9 +50,12 @@ def _fetch(host: str, address: str, port: int, timeout_seconds: float, context: 
         expires = ssl.cert_time_to_seconds(str((connection.getpeercert() or {})["notAfter"]))
         asking = http.client.HTTPConnection(host)
         asking.sock = connection
-        asking.request("GET", POLICY_PATH, headers={"User-Agent": "mailops.mta"})
-        answer = asking.getresponse()
-        body = answer.read(_MAX_BODY)
+        with watched(asking, _WHOLE * timeout_seconds):
+            asking.request("GET", POLICY_PATH, headers={"User-Agent": "mailops.mta"})
+            answer = asking.getresponse()
+            body = answer.read(_MAX_BODY)
     if answer.status != 200:
-        return Fetched(problem=f"HTTP {answer.status} {answer.reason}".rstrip(), expires=expires)
+        return Fetched(problem=f"HTTP {answer.status}", expires=expires)
+    if answer.length:
+        return Fetched(problem="the answer is cut off or far too long", expires=expires)
     return Fetched(body.decode("utf-8", "replace"), expires=expires)

@@ -104,11 +104,18 @@ def test_secrets_are_found_wherever_they_stand() -> None:
     found = dns_records.secrets(
         {
             "a": {"url": "http://x", "api_key": "k1"},
-            "b": {"class": "x.Y", "settings": {"token": "k2"}},
+            "b": {"class": "x.Y", "settings": {"token": "k2", "more": ["k3"]}},
             "c": {"project": "p", "service_account": account},
         }
     )
-    assert found == {"k1", "k2", account, "line\nline"}
+    assert {"k1", "k2", "k3", account, "line\nline"} <= found
+    assert not found & {"http://x", "x.Y", "p", "c"}
+    assert dns_records.secrets({"url": "https://me:hidden@x.test/", "list": ["k 4\n", {"a": "k5"}]}) >= {
+        "hidden",
+        "k 4",
+        "k+4%0A",
+        "k5",
+    }
 
 
 def test_choices_are_the_services() -> None:

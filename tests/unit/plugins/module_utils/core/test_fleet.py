@@ -602,7 +602,8 @@ def test_the_fleet_sets_what_streams_do_not():
 def test_names_become_a_labels():
     parsed, findings = fleet.parse(
         changed(
-            ("zones/bücher.example", {"provider": "powerdns"}), ("streams/bulk/extra_domains", ["News.Bücher.example."])
+            ("zones/bücher.example", {"provider": "powerdns", "credentials": "pdns"}),
+            ("streams/bulk/extra_domains", ["News.Bücher.example."]),
         )
     )
     assert parsed is not None, [str(finding) for finding in findings]
@@ -654,7 +655,7 @@ def _places(value, path=()):
 # Every key that GOOD leaves to its default.
 FULL = changed(
     ("zones/example.com/signed", True),
-    ("zones/0~26.113.0.203.in-addr.arpa", {"provider": "rfc2136", "network": "203.0.113.0/26"}),
+    ("zones/0~26.113.0.203.in-addr.arpa", {"provider": "rfc2136", "credentials": "rdns", "network": "203.0.113.0/26"}),
     ("organisational_dmarc", {"policy": "reject", "missing_policy": "reject", "testing": False}),
     ("dmarc", {"inherit": True}),
     ("streams/cold/dmarc", {"inherit": False, "policy": "quarantine"}),

@@ -163,6 +163,9 @@ def test_a_widened_policy_lets_exactly_both_send(new_ips, old_ips, new_includes,
 
 def test_a_policy_is_not_widened_beyond_a_limit_or_by_nonsense():
     new = tags.spf(["192.0.2.1"], [f"n{number}.test" for number in range(6)])
-    assert spf.widened(new, tags.spf([], [f"o{number}.test" for number in range(6)])) == new
+    assert spf.widened(new, tags.spf([], [f"o{number}.test" for number in range(6)])) is None
+    scattered = [f"10.{number}.0.1" for number in range(0, 200, 2)]
+    assert spf.widened(new, tags.spf(scattered)) is None
+    assert allowed(spf.widened(new, tags.spf(scattered[:30])))[0] == {"192.0.2.1", *scattered[:30]}
     assert spf.widened(new, "v=spf1 nonsense") == new
     assert spf.widened(new, "v=spf1 -ip4:192.0.2.9 ?include:x.test ~all") == new

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -271,6 +272,104 @@ def test_what_the_manifest_vouches_for_need_not_be_read(state: dict[Key, RecordS
     assert values(done(after, Wanted(()), "us", retire=NOW)) == values(done(whole, Wanted(()), "us", retire=NOW))
 
 
+def texts(**sets: str) -> Wanted:
+    return Wanted(
+        tuple(
+            RecordSet.of(f"{name}.{ZONE}" if name != "top" else ZONE, "TXT", 60, [text]) for name, text in sets.items()
+        )
+    )
+
+
+def test_a_part_of_a_policy_outlives_the_policy_that_includes_it() -> None:
+    def include(*parts: str) -> str:
+        return "v=spf1 " + "".join(f"include:{part}.{ZONE} " for part in parts) + "-all"
+
+    parts = {f"_spf{number}": f"v=spf1 ip4:192.0.2.{number * 8}/29 -all" for number in (1, 2, 3)}
+    three = texts(top=include("_spf1", "_spf2", "_spf3"), **parts)
+    two = texts(top=include("_spf1", "_spf2"), **{name: parts[name] for name in ("_spf1", "_spf2")})
+    one = texts(top="v=spf1 ip4:192.0.2.8/29 -all")
+    state: dict[Key, RecordSet] = {}
+    for day in range(40):
+        state = done(state, three if day < 1 else two if day < 6 else one, "us", retire=Retire(today=day))
+        for target in re.findall(r"include:(\S+)", spf_of(state)):
+            assert (target, "TXT") in state, f"day {day}"
+    assert values(state) == {((ZONE, "TXT"), "v=spf1 ip4:192.0.2.8/29 -all")}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60), st.data())
+def test_a_manifest_that_changes_its_layout_forgets_nothing_when_killed(
+    first: int, second: int, data: st.DataObject
+) -> None:
+    limits = Limits(txt_max=504)
+    state = apply({}, manifest.changes({}, ZONE, "us", settled(first), limits))
+    steps = manifest.changes(state, ZONE, "us", settled(second), limits)
+    killed = apply(state, steps[: data.draw(st.integers(0, len(steps)))])
+    kept = settled(first).settled & settled(second).settled
+    assert kept <= manifest.Manifest.read(killed, ZONE, "us").ours
+
+
+def test_a_list_that_few_names_do_not_hold_says_so() -> None:
+    limits = Limits(txt_max=504)
+    for count in (1, 27, 300, 900, 20_000):
+        state = apply({}, manifest.changes({}, ZONE, "us", settled(count), limits))
+        names = {*manifest.names(ZONE, 0), *manifest.names(ZONE, 1)}
+        part = {key: each for key, each in state.items() if key[0] in names}
+        found = manifest.Manifest.read(part, ZONE, "us")
+        assert found.mine == settled(count) or found.is_far
+        assert manifest.Manifest.read(state, ZONE, "us").holds(settled(count), limits)
+
+
+def test_a_policy_that_cannot_wait_is_told() -> None:
+    state = done({}, spf_set(*[f"10.{number}.0.1" for number in range(0, 200, 2)]), "us", retire=Retire(today=1))
+    made = plan(ZONE, state, spf_set("192.0.2.1"), "us", retire=Retire(today=2))
+    assert ["narrows at once" in each.found for each in made.drift] == [True]
+    assert spf_of(apply(state, all_of(made))) == tags.spf(["192.0.2.1"])
+
+
+def test_somebody_elses_second_policy_does_not_end_the_waiting() -> None:
+    state = done({}, spf_set("192.0.2.1", "192.0.2.9"), "us", retire=Retire(today=1))
+    ours = state[ZONE, "TXT"]
+    state[ZONE, "TXT"] = RecordSet.of(ZONE, "TXT", 60, [*ours.values, "v=spf1 include:x.example -all"])
+    assert "192.0.2.9" in spf_of(done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=2)))
+
+
+def test_a_clock_that_was_ahead_once_does_not_count() -> None:
+    wanted = Wanted((RecordSet.of("a.example.com", "A", 60, ["192.0.2.1"]),))
+    state = done({}, wanted, "us", retire=Retire(today=1))
+    state = done(state, Wanted(()), "us", retire=Retire(today=30_000))
+    assert plan(ZONE, state, Wanted(()), "us", retire=Retire(today=2)).leaving[0].until == 12
+
+
+def test_an_alias_beside_what_a_signer_keeps_is_changed() -> None:
+    alias = RecordSet.of("a.example.com", "CNAME", 60, ["one.example"])
+    signature = RecordSet.of("a.example.com", "RRSIG", 60, ["CNAME 13 3 60 x"])
+    state = done({signature.key: signature}, Wanted((alias,)), "us")
+    made = plan(ZONE, state, Wanted((RecordSet.of("a.example.com", "CNAME", 60, ["two.example"]),)), "us")
+    assert (made.findings, len(made.changes)) == ((), 1)
+
+
+def test_an_alias_waits_for_what_another_owner_lists() -> None:
+    shared = Wanted((RecordSet.of("a.example.com", "A", 60, ["192.0.2.1"]),))
+    state = done(done({}, shared, "them"), shared, "us")
+    alias = Wanted((RecordSet.of("a.example.com", "CNAME", 60, ["one.example"]),))
+    made = plan(ZONE, state, alias, "us", retire=NOW)
+    assert (len(made.findings), made.changes) == (1, ())
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [("a", "CNAME", "one.example"), ("a", "A", "192.0.2.1")],
+        [("a", "CNAME", "one.example"), ("a", "CNAME", "two.example")],
+        [("a", "TXT", "v=spf1 -all"), ("a", "TXT", "v=spf1 mx -all")],
+    ],
+)
+def test_what_cannot_stand_together_is_a_finding(entries: list[tuple[str, str, str]]) -> None:
+    listed = [{"name": f"{name}.example.com", "type": rtype, "values": [value]} for name, rtype, value in entries]
+    assert len(zones.assign([ZONE], listed)[1]) == 1
+
+
 def test_below_a_delegation_nothing_is_written() -> None:
     cut = RecordSet.of("sub.example.com", "NS", 60, ["ns1.elsewhere.example"])
     wanted = Wanted(
@@ -381,7 +480,7 @@ def test_canonical_values(rtype: str, written: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        ({"name": "a.example.com", "type": "A", "values": ["fd00::1"]}, "Expected 4 octets"),
+        ({"name": "a.example.com", "type": "A", "values": ["fd00::1"]}, "no IPv4 address"),
         ({"name": "a.example.com", "type": "MX", "values": ["mail.example.com"]}, "number"),
         ({"name": "a.example.net", "type": "A", "values": ["192.0.2.1"]}, "none of the zones"),
         ({"name": "a b.example.com", "type": "A", "values": ["192.0.2.1"]}, "cannot stand"),

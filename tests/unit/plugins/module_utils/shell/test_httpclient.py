@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
@@ -120,3 +122,35 @@ def test_waits_are_bounded(attempt: int, roll: float) -> None:
     dice: Callable[[], float] = lambda: roll  # noqa: E731
     seconds = httpclient.Pace(dice=dice).seconds(attempt)
     assert 0 <= seconds <= min(10.0, 0.5 * 2.0 ** min(attempt, 30))
+
+
+@pytest.mark.parametrize("key", ["secret\n", "secret\r\nX: y", "gehe\u00efm"])
+def test_a_key_that_no_header_can_carry_is_refused_without_its_name(key: str) -> None:
+    with pytest.raises(ValueError, match="a key holds") as caught:
+        httpclient.HttpClient("http://127.0.0.1:1", {"Authorization": f"Bearer {key}"})
+    assert key.strip() not in str(caught.value)
+    client = httpclient.HttpClient("http://127.0.0.1:1", {})
+    client._connection.sock = socket.socketpair()[0]
+    with pytest.raises(httpclient.AnswerLost) as lost:
+        client.request("GET", "/", headers={"X-Key": key})
+    assert "secret" not in str(lost.value)
+
+
+def test_an_answer_that_trickles_ends() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def run() -> None:
+        connection, _address = listener.accept()
+        with connection, listener, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not stop.wait(0.02):
+                connection.sendall(b"x")
+
+    threading.Thread(target=run, daemon=True).start()
+    client = httpclient.HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, timeout_seconds=0.1)
+    begin = time.monotonic()
+    with pytest.raises(httpclient.AnswerLost, match="not all of the answer"):
+        client.request("GET", "/")
+    stop.set()
+    assert time.monotonic() - begin < 5

@@ -1,13 +1,12 @@
 #!/bin/sh
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A throwaway CA with good and bad certificates, and Pebble with a certificate of that CA.
-# usage: authorities.sh ADDRESS DOMAIN
+# A throwaway CA with good and bad certificates.
+# usage: authority.sh DOMAIN
 set -eu
-address=$1
-domain=$2
-mkdir -p /root/authorities
-cd /root/authorities
+domain=$1
+mkdir -p /root/authority
+cd /root/authority
 curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
 issue() { # name, days, subject alternative names
     [ ! -e "$1.pem" ] || return 0
@@ -21,16 +20,3 @@ issue wide 30 "DNS:*.wide.$domain"
 issue renewed 30 "DNS:mta-sts.exact.$domain"
 issue expired -1 "DNS:mta-sts.exact.$domain"
 issue elsewhere 30 "DNS:mta-sts.elsewhere.$domain"
-issue pebble 30 "IP:$address"
-cat > pebble.json <<LAB
-{"pebble": {"listenAddress": "$address:14000", "managementListenAddress": "$address:15000",
- "certificate": "$PWD/pebble.pem", "privateKey": "$PWD/pebble.key", "httpPort": 80, "tlsPort": 443,
- "ocspResponderURL": "", "externalAccountBindingRequired": false}}
-LAB
-cat > /etc/systemd/system/pebble.service <<LAB
-[Service]
-Environment=PEBBLE_VA_NOSLEEP=1
-ExecStart=/usr/bin/pebble -config $PWD/pebble.json
-LAB
-systemctl daemon-reload
-systemctl start pebble
