@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -23,6 +23,8 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
 )
 from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
 
+_LONG = 300  # characters of what a service says
+_SECRET = 8  # characters; shorter words of a header are such as "Bearer"
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -121,7 +123,7 @@ class Rest:
         if 300 <= response.status < 400:
             raise self.garbled(f"HTTP {response.status} leads elsewhere")
         if response.status >= 400:
-            raise self._problem(response)
+            raise self._problem(response, headers or {})
         if response.body and "html" in response.headers.get("content-type", ""):
             raise self.garbled("it is a page for people")
         return response
@@ -129,7 +131,8 @@ class Rest:
     def close(self) -> None:
         self._client.close()
 
-    def _problem(self, response: httpclient.Response) -> ProviderError:
+    def _problem(self, response: httpclient.Response, sent: Mapping[str, str]) -> ProviderError:
+        """``sent`` are headers of the request, whose values a service may repeat and nobody is to see."""
         status, title = response.status, self._title
         try:
             answer = json.loads(response.body)
@@ -138,7 +141,7 @@ class Rest:
         special = self._refusal(status, answer) if self._refusal else None
         if special:
             return special
-        said = f"HTTP {status}{message(answer)}"
+        said = f"HTTP {status}{message(answer, sent.values())}"
         after = httpclient.retry_after(response)
         if status == 401:
             return Permanent(f"the {title} API refused the key ({said})", "it is not a valid one", self._key_remedy)
@@ -163,8 +166,8 @@ class Rest:
         )
 
 
-def message(answer: Any) -> str:
-    """What an error body says, where it says it as most APIs do."""
+def message(answer: Any, hidden: Iterable[str] = ()) -> str:
+    """What an error body says, where it says it as most APIs do; without the words of ``hidden``."""
     texts: list[str] = []
 
     def look(part: Any, depth: int) -> None:
@@ -179,7 +182,13 @@ def message(answer: Any) -> str:
             texts.append(" ".join(str(part).split()))
 
     look(answer, 0)
-    return f": {'; '.join(dict.fromkeys(texts))[:300]}" if texts else ""
+    text = "; ".join(dict.fromkeys(texts))
+    for word in {word for value in hidden for word in value.split() if len(word) >= _SECRET}:
+        text = text.replace(word, "********")
+    if len(text) > _LONG:
+        # Between words: half a key would not be known for one.
+        text = f"{text[:_LONG].rpartition(' ')[0]} ...".lstrip()
+    return f": {text}" if texts else ""
 
 
 def required(value: Any, kind: type, rest: Rest, what: str) -> Any:

@@ -13,7 +13,7 @@ import json
 import re
 import urllib.parse
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Optional
 from xml.sax.saxutils import escape
 
@@ -228,11 +228,11 @@ class _Xml(Rest):
             raise self.garbled(f"it is a document {root.tag}")
         return root
 
-    def _problem(self, response: httpclient.Response) -> ProviderError:
+    def _problem(self, response: httpclient.Response, sent: Mapping[str, str]) -> ProviderError:
         try:
             root = _parsed(response.body)
         except ValueError:
-            return super()._problem(response)
+            return super()._problem(response, sent)
         # InvalidChangeBatch came with a root of its own for years, and may still.
         code = root.findtext("{*}Error/{*}Code") or root.tag.rpartition("}")[2]
         said = "; ".join(" ".join((part.text or "").split()) for part in root.iterfind(".//{*}Message"))[:600]
@@ -248,7 +248,7 @@ class _Xml(Rest):
         if code == "InvalidChangeBatch" and any(text in said for text in _NOT_AS_READ):
             return Conflict(f"a record set is not as it was read ({said})")
         body = json.dumps({"message": f"{code}: {said}"}).encode("ascii")
-        return super()._problem(httpclient.Response(response.status, response.headers, body))
+        return super()._problem(httpclient.Response(response.status, response.headers, body), sent)
 
 
 def _parsed(body: bytes) -> ET.Element:

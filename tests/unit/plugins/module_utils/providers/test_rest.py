@@ -46,8 +46,14 @@ def test_where_no_rate_is_known_nobody_waits() -> None:
         (None, ""),
         ("text", ": text"),
         ({"error": {"error": {"error": {"error": {"error": "deep"}}}}}, ""),
-        ({"message": "x" * 1000}, ": " + "x" * 300),
+        ({"message": "x" * 1000}, ": ..."),
+        ({"message": "word " * 100}, ": " + "word " * 59 + "word ..."),
     ],
 )
 def test_what_services_say_is_found_where_they_say_it(answer: Any, text: str) -> None:
     assert rest.message(answer) == text
+
+
+def test_what_a_request_carried_is_hidden() -> None:
+    answer = {"message": "the token 'abcdefgh12345' of Bearer abcdefgh12345 is none"}
+    assert rest.message(answer, ["Bearer abcdefgh12345"]) == ": the token '********' of Bearer ******** is none"
