@@ -193,7 +193,7 @@ class Plan:
         if chain and "PRIVATE KEY" in chain:
             what, why = "a private key among the certificates", "it would stand in a file for all to read"
             self.findings.append(Finding(where, what, why, "Give the key as private_key alone"))
-        elif chain and key:
+        if chain and key:
             self.findings += server.judge(
                 pattern, chain, key, [host for host, serving in self.serving.items() if serving == pattern]
             )
