@@ -117,11 +117,14 @@ def _authorities(zone: Zone, delegated: Answer, world: World, notes: Notes) -> l
 def _servers(zone: Zone, delegated: Answer, answers: Answers) -> tuple[list[Server], list[Finding]]:
     """Whom to ask about a zone, each address once, and a finding for each server that has none."""
     where = f"zone {zone.name}"
-    if delegated.status != YES:
-        asked = f"unknown ({delegated.detail})" if delegated.status == UNANSWERED else "no NS records"
+    if delegated.status == UNANSWERED:
+        why = "no resolver says who serves the zone"
+        remedy = "See that the resolvers (mta_resolvers) answer, and that the servers of the zone do"
+        problems = [Finding(f"{zone.name} NS", f"unknown ({delegated.detail})", why, remedy, zone.severity)]
+    elif delegated.status != YES:
         why = "a resolver does not find the zone, and neither do receivers"
         remedy = "Have it delegated to its servers, and see that they answer"
-        problems = [Finding(f"{zone.name} NS", asked, why, remedy, zone.severity)]
+        problems = [Finding(f"{zone.name} NS", "no NS records", why, remedy, zone.severity)]
     else:
         problems = []
     found: dict[str, Server] = {}
