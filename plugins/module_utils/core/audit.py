@@ -266,13 +266,7 @@ def _without_value(rows: Iterable[Row]) -> Iterator[Finding]:
 
 
 def _canonical(rtype: str, values: Iterable[str]) -> tuple[str, ...]:
-    found = []
-    for value in values:
-        try:
-            found.append(value if rtype == "TXT" else records.canonical(rtype, value))
-        except ValueError:
-            found.append(value)
-    return tuple(sorted(found))
+    return tuple(sorted(value if rtype == "TXT" else records.as_read(rtype, value) for value in values))
 
 
 def _compare(row: Row, shown: Mapping[Server, tuple[str, ...]]) -> tuple[str, list[Finding]]:

@@ -69,6 +69,14 @@ def _address(kind: Callable[[str], object], value: str, family: str) -> str:
         raise ValueError(f"it is no {family} address") from error
 
 
+def as_read(rtype: str, value: str) -> str:
+    """The canonical form of data that stand in a zone; the text itself where we would not write such data."""
+    try:
+        return canonical(rtype, value)
+    except ValueError:
+        return value
+
+
 def declared(rtype: str, value: str) -> str:
     """The canonical form of a value that a person wrote: TXT without quotes is taken letter by letter."""
     if rtype == "TXT" and not (len(value) > 1 and value.startswith('"') and value.endswith('"')):

@@ -107,9 +107,6 @@ class Cloudflare(Provider):
             for record in answer.get(operation) or ():
                 self._remember(record)
 
-    def alone(self) -> bool:
-        return False
-
     def close(self) -> None:
         self._rest.close()
 

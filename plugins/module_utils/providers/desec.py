@@ -99,7 +99,7 @@ class Desec(Provider):
 
     def _record_set(self, rrset: dict[str, Any]) -> RecordSet:
         key = (records.canonical_name(rrset["name"]), str(rrset["type"]))
-        contents = {_canonical(key[1], content): content for content in rrset["records"]}
+        contents = {records.as_read(key[1], content): content for content in rrset["records"]}
         self._contents[key] = contents
         return RecordSet.of(*key, int(rrset["ttl"]), contents)
 
@@ -139,13 +139,6 @@ def _texts(errors: Any) -> Iterator[str]:
     elif isinstance(errors, (list, dict)):
         for each in errors.values() if isinstance(errors, dict) else errors:
             yield from _texts(each)
-
-
-def _canonical(rtype: str, content: str) -> str:
-    try:
-        return records.canonical(rtype, content)
-    except ValueError:
-        return content  # foreign data that we would not write
 
 
 def open_zone(access: Access) -> Desec:

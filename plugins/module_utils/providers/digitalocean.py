@@ -21,6 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Access,
     Conflict,
     Permanent,
+    Provider,
     ProviderError,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle, message, required
@@ -40,7 +41,7 @@ class _Record(NamedTuple):
     ttl: int
 
 
-class DigitalOcean:
+class DigitalOcean(Provider):
     limits = SERVICES["digitalocean"].limits
 
     def __init__(self, access: Access) -> None:
@@ -87,9 +88,6 @@ class DigitalOcean:
                     self._remember(required(answer, dict, self._rest, "the record").get("domain_record"))
             if not self._records.get(change.key, True):
                 del self._records[change.key]
-
-    def alone(self) -> bool:
-        return self.limits.exact
 
     def close(self) -> None:
         self._rest.close()

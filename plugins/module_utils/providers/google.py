@@ -176,7 +176,7 @@ class Google(Provider):
             return RecordSet.of(*key, rrset.get("ttl", 0), ["a routing policy"])
         raw = self._raw[key] = {}
         for text in rrset["rrdatas"]:
-            raw.setdefault(_canonical(key[1], text), []).append(text)
+            raw.setdefault(records.as_read(key[1], text), []).append(text)
         return RecordSet.of(*key, rrset["ttl"], raw)
 
     def _rrset(self, key: Key, some: RecordSet) -> dict[str, Any]:
@@ -211,13 +211,6 @@ def _refusal(status: int, answer: Any) -> Optional[ProviderError]:
     if status == 403 and any(reason in _BUSY for reason in reasons):
         return Throttled(f"too many requests (HTTP {status}{said})", "the API limits them", "run again later")
     return None
-
-
-def _canonical(rtype: str, text: str) -> str:
-    try:
-        return records.canonical(rtype, text)
-    except ValueError:
-        return text  # foreign data that we would not write
 
 
 def open_zone(access: Access) -> Google:

@@ -20,6 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Access,
     Conflict,
     Permanent,
+    Provider,
     ProviderError,
     Transient,
 )
@@ -39,7 +40,7 @@ class _Standing(NamedTuple):
     protected: bool
 
 
-class Hetzner:
+class Hetzner(Provider):
     limits = SERVICES["hetzner"].limits
 
     def __init__(self, access: Access) -> None:
@@ -84,9 +85,6 @@ class Hetzner:
             for action, body in self._actions(change):
                 self._act(change.key, action, body)
             self._settle(change)
-
-    def alone(self) -> bool:
-        return self.limits.exact
 
     def close(self) -> None:
         self._rest.close()
@@ -203,10 +201,7 @@ class Hetzner:
     def _canonical(self, rtype: str, text: str) -> str:
         if rtype in _RELATIVE and not text.endswith("."):
             text = f"{text}.{self._zone}"
-        try:
-            return records.canonical(rtype, text)
-        except ValueError:
-            return text  # foreign data that we would not write
+        return records.as_read(rtype, text)
 
     def _relative(self, name: str) -> str:
         return name[: -len(self._zone) - 1] or "@"

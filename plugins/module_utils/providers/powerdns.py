@@ -109,7 +109,7 @@ class PowerDns(Provider):
             if rtype == "SOA":
                 continue
             self._records[name, rtype] = listed
-            values = [_canonical(rtype, record["content"]) for record in listed if not record.get("disabled")]
+            values = [records.as_read(rtype, record["content"]) for record in listed if not record.get("disabled")]
             if values:
                 state[name, rtype] = RecordSet.of(name, rtype, rrset["ttl"], values)
         return state
@@ -131,7 +131,7 @@ class PowerDns(Provider):
             if record.get("disabled"):
                 disabled.append(content)
             else:
-                had.setdefault(_canonical(rtype, content), []).append(content)
+                had.setdefault(records.as_read(rtype, content), []).append(content)
         if change.after is None and not disabled:
             return {**rrset, "changetype": "DELETE"}
         contents: list[str] = []
@@ -155,13 +155,6 @@ class PowerDns(Provider):
             "zones are made by their operator, not by a run",
             "create the zone there, or correct zones in the fleet file",
         )
-
-
-def _canonical(rtype: str, content: str) -> str:
-    try:
-        return records.canonical(rtype, content)
-    except ValueError:
-        return content  # foreign data that we would not write
 
 
 def open_zone(access: Access) -> PowerDns:

@@ -144,11 +144,7 @@ class Rfc2136(Provider):
 def _canonical(rtype: str, data: Any) -> str:
     if rtype == "TXT":
         return txt.decode(dnswire.joined(data))
-    text = dnswire.text_of(data)
-    try:
-        return records.canonical(rtype, text)
-    except ValueError:
-        return text
+    return records.as_read(rtype, dnswire.text_of(data))
 
 
 def open_zone(access: Access) -> Rfc2136:

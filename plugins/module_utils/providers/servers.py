@@ -65,10 +65,4 @@ def _differing(server: str, questions: Sequence[Question], state: State) -> tupl
 def _values(question: Question, answer: Answer) -> set[str]:
     if question.rtype == "TXT":
         return set(answer.values)
-    values = set()
-    for value in answer.values:
-        try:
-            values.add(records.canonical(question.rtype, value))
-        except ValueError:
-            values.add(value)
-    return values
+    return {records.as_read(question.rtype, value) for value in answer.values}
