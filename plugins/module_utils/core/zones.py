@@ -264,7 +264,7 @@ def plan(
             record_set = wider.record_set
         finding = beside.problem(record_set)
         change = None if finding else _merge(existing, record_set, listed)
-        if change and not finding:
+        if change and listed.others:
             finding = _contested(change, listed)
         if finding:
             findings.append(finding)
@@ -337,7 +337,7 @@ def apply(state: State, changes: Iterable[Change]) -> dict[Key, RecordSet]:
     result = dict(state)
     for change in changes:
         if change.after:
-            result[change.key] = change.after
+            result[change.after[:2]] = change.after
         else:
             result.pop(change.key, None)
     return result
@@ -488,7 +488,7 @@ def _merge(existing: Optional[RecordSet], wanted: RecordSet, listed: Manifest) -
 
 def _contested(change: Change, listed: Manifest) -> Optional[Finding]:
     """A finding where ``change`` would remove a value that another owner lists."""
-    lost = [value for value in change.removed if listed.others and mark(change.key, value) in listed.others]
+    lost = [value for value in change.removed if mark(change.key, value) in listed.others]
     if not lost:
         return None
     return Finding(

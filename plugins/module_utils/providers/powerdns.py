@@ -110,7 +110,9 @@ class PowerDns(Provider):
                 continue
             self._records[name, rtype] = listed
             values = [records.as_read(rtype, record["content"]) for record in listed if not record.get("disabled")]
-            if values:
+            if len(values) == 1:  # nearly all; the general way takes twice as long
+                state[name, rtype] = RecordSet(name, rtype, rrset["ttl"], (values[0],))
+            elif values:
                 state[name, rtype] = RecordSet.of(name, rtype, rrset["ttl"], values)
         return state
 

@@ -27,6 +27,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Transient,
 )
+from ansible_collections.mailops.mta.plugins.module_utils.shell import garbage
 from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Pace
 
 AT_ONCE = 4
@@ -115,8 +116,9 @@ def run(job: Job, policy: Policy, pace: Pace) -> Outcome:
         work.fail(error)
         return work.outcome
     try:
-        work.converge(provider)
-        work.ask_servers()
+        with garbage.kept():
+            work.converge(provider)
+            work.ask_servers()
     except Exception as error:  # a fault of ours in one zone must not hide what happened in the others
         work.fail(Permanent(f"{type(error).__name__}: {error}", "this is a fault of the collection", "report it"))
     finally:
@@ -136,6 +138,7 @@ class _Work:
         self.unfit: set[Key] = set()  # record sets that the service cannot take
         self.state: State = {}
         self.seen: Optional[frozenset[str]] = None  # the names that were looked at; None: the whole zone
+        self.written = 0.0  # when the last write was confirmed
         self.complete = False
         self.atomic = True
 
@@ -169,6 +172,7 @@ class _Work:
                 for batch in batches(plan, provider):
                     self.open_batch = batch
                     provider.write(batch)
+                    self.written = self.pace.clock()
                     self.note(batch)
                     self.open_batch = ()
                     done.extend(batch)
@@ -231,8 +235,9 @@ class _Work:
 
     def stands(self, provider: Provider, names: Collection[str], expected: State) -> bool:
         """Whether the zone is ``expected`` after a write that was confirmed; what it is else is then known."""
-        if not provider.limits.exact:
-            self.pace.sleep(_SETTLE_SECONDS)
+        left = self.written + _SETTLE_SECONDS - self.pace.clock()
+        if left > 0 and not provider.limits.exact:
+            self.pace.sleep(left)
         if provider.alone():
             self.state = expected
         elif self.seen is None and len(names) > _FEW:
@@ -286,12 +291,14 @@ class _Work:
     def note(self, batch: Iterable[Change]) -> None:
         """``batch`` has happened."""
         for change in batch:
-            first = self.outcome.changes.get(change.key)
-            before = first.before if first else change.before
-            if before == change.after:
-                self.outcome.changes.pop(change.key, None)
+            key = change.key
+            first = self.outcome.changes.get(key)
+            if first is None:
+                self.outcome.changes[key] = change
+            elif first.before == change.after:
+                del self.outcome.changes[key]
             else:
-                self.outcome.changes[change.key] = Change(before, change.after)
+                self.outcome.changes[key] = Change(first.before, change.after)
 
     def settle(self) -> None:
         """Finds out from the zone as it is now which part of an unanswered write happened."""
@@ -369,22 +376,28 @@ def batches(plan: Plan, provider: Provider) -> Iterator[list[Change]]:
     One write where it fits. Else the manifest goes first as a superset and shrinks last: a run that is killed in
     between leaves nothing that the manifest does not list.
     """
+    sizes = [provider.cost(change) for change in plan.changes]
     once = [*plan.manifest, *plan.changes]
-    sizes = [provider.cost(change) for change in once]
-    fits = sum(sizes) <= provider.limits.max_cost and len(once) <= provider.limits.max_changes
+    total = sum(sizes) + sum(provider.cost(change) for change in plan.manifest)
+    fits = total <= provider.limits.max_cost and len(once) <= provider.limits.max_changes
     if fits and (provider.limits.atomic or len(once) == 1):
         yield once
         return
-    yield from cut([*plan.manifest_before, *plan.changes], provider)
+    before = [provider.cost(change) for change in plan.manifest_before]
+    yield from _cut([*plan.manifest_before, *plan.changes], [*before, *sizes], provider)
     yield from cut(plan.manifest_after, provider)
 
 
 def cut(changes: Iterable[Change], provider: Provider) -> Iterator[list[Change]]:
     """``changes`` in their order, in parts that one write can carry."""
+    listed = list(changes)
+    return _cut(listed, [provider.cost(change) for change in listed], provider)
+
+
+def _cut(changes: Iterable[Change], sizes: Iterable[int], provider: Provider) -> Iterator[list[Change]]:
     batch: list[Change] = []
     total = 0
-    for change in changes:
-        cost = provider.cost(change)
+    for change, cost in zip(changes, sizes):
         if batch and (total + cost > provider.limits.max_cost or len(batch) >= provider.limits.max_changes):
             yield batch
             batch, total = [], 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import math
 import operator
 import os
@@ -27,6 +26,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import message, names
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN, Answer, Question, judge, plain
+from ansible_collections.mailops.mta.plugins.module_utils.shell import garbage
 
 _RESOLV_CONF = "/etc/resolv.conf"
 _SOCKETS = 4  # for each server; each has a port of its own
@@ -79,7 +79,7 @@ class Resolver:
 
     def ask(self, questions: Iterable[Question]) -> dict[Question, Answer]:
         """Any server may answer; where one fails, the next is asked."""
-        with _no_collection(), _Run(self) as run:
+        with garbage.kept(), _Run(self) as run:
             run.lanes = [_Lane(iter(questions), tuple(run.servers), self.tries - 1)]
             run.all()
             return run.lanes[0].answers
@@ -87,7 +87,7 @@ class Resolver:
     def ask_each(self, questions: Iterable[Question]) -> dict[tuple[str, Question], Answer]:
         """Every server is asked every question; the key names it as ``servers`` does."""
         wanted = list(dict.fromkeys(questions))
-        with _no_collection(), _Run(self) as run:
+        with garbage.kept(), _Run(self) as run:
             run.lanes = [_Lane(iter(wanted), (server,), self.tries - 1) for server in run.servers]
             run.all()
             return {
@@ -95,18 +95,6 @@ class Resolver:
                 for server, lane in zip(run.servers, run.lanes)
                 for question, answer in lane.answers.items()
             }
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without looks for cycles: answers are in none, and the looks at all of them take a quarter of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _system_servers() -> list[str]:
