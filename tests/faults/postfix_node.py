@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import shutil
 import signal
 import smtplib
 import socketserver
@@ -267,6 +268,7 @@ def stream_removal() -> bool:
     load = Load(pace=0)
     time.sleep(3)
     load.going = False
+    half_taken("/var/spool/postfix-bulk")
     other = Load(ports=(2602,), domain="other.fault.test", pace=0.02)
     time.sleep(1)
     first = apply("removed")
@@ -278,6 +280,7 @@ def stream_removal() -> bool:
     while sum(postfix.queue_counts("/var/spool/postfix-bulk").values()) and time.time() < end:
         subprocess.run(["postqueue", "-c", "/etc/postfix-bulk", "-f"], check=False)
         time.sleep(0.5)
+    left = leftovers("/var/spool/postfix-bulk")
     last = apply("removed")
     gone = not os.path.exists("/var/spool/postfix-bulk") and not os.path.exists("/etc/postfix-bulk")
     settled = not apply("removed").actions
@@ -292,7 +295,30 @@ def stream_removal() -> bool:
         removed_when_empty=gone,
         nothing_left_to_do=settled,
         none_lost=not lost,
+        left=left,
     )
+
+
+def half_taken(queue: str) -> None:
+    """What a killed cleanup(8) leaves: a message that no client was answered 250 for. It must hold up nothing."""
+    path = os.path.join(queue, "incoming", "0A0B0C0D0E0")
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(b"half a message")
+    shutil.chown(path, "postfix")
+
+
+def leftovers(queue: str) -> list[str]:
+    """Each message that is still in a queue: where, its rights, its age, and the last that the log says of it."""
+    log = LOG.read_text(encoding="utf-8").splitlines()
+    found = []
+    for part in postfix.QUEUES:
+        for folder, _folders, names in os.walk(os.path.join(queue, part)):
+            for name in names:
+                status = os.stat(os.path.join(folder, name))
+                words = [line for line in log if f" {name}: " in line][-3:]
+                age = time.time() - status.st_mtime
+                found.append(f"{part} {name} {oct(status.st_mode)} {status.st_size} bytes, {age:.0f} s: {words}")
+    return found
 
 
 SCENARIOS = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -24,6 +25,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell import files
 
 PRIMARY = "/etc/postfix"
 LOCK = "/run/mailops-postfix.lock"
+_ENTRANCES = ("maildrop", "incoming")
 QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt", "saved")
 LISTEN_SECONDS = 20.0
 _DROP_IN = "/etc/systemd/system/postfix@.service.d/mailops-kill.conf"
@@ -452,13 +454,28 @@ class _Units:
 
 
 def queue_counts(directory: str) -> dict[str, int]:
-    """How many messages are in each part of a queue. A name with a dot is one that was never wholly taken."""
+    """How many messages are in each part of a queue.
+
+    Postfix sets a file's execute bit once it has the whole message (and answers 250 after that), so a file without it
+    in the parts that it writes first is one that nobody was promised: of a client that went, or of a killed process.
+    """
     return {
         part: sum(
-            "." not in name for _path, _folders, names in os.walk(os.path.join(directory, part)) for name in names
+            _is_message(os.path.join(path, name), part in _ENTRANCES)
+            for path, _folders, names in os.walk(os.path.join(directory, part))
+            for name in names
         )
         for part in QUEUES
     }
+
+
+def _is_message(path: str, entering: bool) -> bool:
+    if "." in os.path.basename(path):  # it has no queue id yet
+        return False
+    try:
+        return not entering or bool(os.stat(path).st_mode & stat.S_IXUSR)
+    except FileNotFoundError:  # it has moved on, and is counted where it is
+        return False
 
 
 def _texts(directory: str) -> list[str]:
