@@ -15,60 +15,16 @@ description:
     served as announced or whose certificate ends, TLSA records outside DNSSEC, reverse names at hosters.
   - Prints the DNS registry of a domain. What stands where, why, and who uses it.
   - Changes nothing, and needs no credentials. What could not be found out is unknown, never ok.
+  - Only a validating resolver can tell that a zone is signed.
+  - What is wrong in a zone of V(external), which somebody else runs, is a warning. So is a value that is declared
+    absent and that a server still shows.
+extends_documentation_fragment:
+  - mailops.mta.dns.zones
+  - mailops.mta.dns.records
+  - mailops.mta.dns.resolvers
 options:
   zones:
-    description: The zones, as in the variable C(mta_dns) of the host C(fleet).
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      name:
-        description: The zone's name.
-        type: str
-        required: true
-      provider:
-        description: The service. What is wrong in a zone of V(external), which somebody else runs, is a warning.
-        type: str
-        required: true
-      credentials:
-        description: Not used here.
-        type: str
-      options:
-        description: Settings of this zone. C(servers) names its authoritative servers; else its NS records do.
-        type: dict
-        default: {}
-      signed:
-        description: Whether the zone is signed with DNSSEC.
-        type: bool
-        default: false
-  records:
-    description: Every record set that must stand, as in C(mta_dns), and those that M(mailops.mta.dkim_key) returns.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: The full name.
-        type: str
-        required: true
-      type:
-        description: The type, such as V(TXT).
-        type: str
-        required: true
-      ttl:
-        description: Seconds. 3600 where nothing is given.
-        type: int
-      values:
-        description: The values as in a zone file. Where there are none, the state is V(unknown).
-        type: list
-        elements: str
-      reason:
-        description: What it is for.
-        type: str
-      streams:
-        description: The streams that use it.
-        type: list
-        elements: str
   expectations:
     description:
       - The variable V(mta_proof) of the host C(fleet).
@@ -91,19 +47,6 @@ options:
   ca_file:
     description: A file on the target with certificates of further CAs that policy hosts may use.
     type: path
-  resolvers:
-    description:
-      - Recursive resolvers for what is not asked at the zones' own servers, as addresses.
-        A port other than 53 follows a colon, after an IPv6 address in brackets.
-      - Empty asks the system's resolvers.
-      - Only a validating resolver can tell that a zone is signed.
-    type: list
-    elements: str
-    default: []
-  timeout_seconds:
-    description: How long to wait for one answer. Every server is tried twice.
-    type: float
-    default: 5.0
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target.
@@ -127,7 +70,7 @@ EXAMPLES = r"""
 - name: Audit the DNS of the fleet
   mailops.mta.dns_audit:
     zones: "{{ hostvars['fleet'].mta_dns.zones }}"
-    records: "{{ hostvars['fleet'].mta_dns.records + dkim_keys.records }}"
+    records: "{{ hostvars['fleet'].mta_dns.records + dkim.records }}"
     expectations: "{{ hostvars['fleet'].mta_proof }}"
   delegate_to: fleet
   run_once: true
@@ -218,80 +161,35 @@ questions:
 """
 
 import time
-from collections.abc import Iterable
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import audit, audit_subject, audit_text
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Answer, Answers, Question
+from ansible_collections.mailops.mta.plugins.module_utils.core import audit, audit_subject, audit_text, dns_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_subject import Subject
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import Audit, Fetched, ServerAnswers, World
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import Audit, Fetched, World
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
 from ansible_collections.mailops.mta.plugins.module_utils.shell import policies
-from ansible_collections.mailops.mta.plugins.module_utils.shell.resolver import Resolver
-
-# Servers of the zone, their addresses, whether they are alive, what they show, and SPF includes ten deep (RFC 7208).
-MAX_ROUNDS = 40
+from ansible_collections.mailops.mta.plugins.module_utils.shell.asker import Asker
 
 ARGUMENTS = {
-    "zones": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "provider": {"type": "str", "required": True},
-            "credentials": {"type": "str"},
-            "options": {"type": "dict", "default": {}},
-            "signed": {"type": "bool", "default": False},
-        },
-    },
-    "records": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "type": {"type": "str", "required": True},
-            "ttl": {"type": "int"},
-            "values": {"type": "list", "elements": "str"},
-            "reason": {"type": "str"},
-            "streams": {"type": "list", "elements": "str"},
-        },
-    },
+    "zones": {**dns_arguments.ZONES, "required": True},
+    "records": dns_arguments.RECORDS,
     "expectations": {"type": "dict", "default": {}},
     "domains": {"type": "list", "elements": "str", "default": []},
     "ask": {"type": "bool", "default": True},
     "fetch_policies": {"type": "bool", "default": True},
     "ca_file": {"type": "path"},
-    "resolvers": {"type": "list", "elements": "str", "default": []},
-    "timeout_seconds": {"type": "float", "default": 5.0},
+    **dns_arguments.RESOLVERS,
 }
 
 
-class Asker:
-    """Asks what a judge lacks: resolvers, single servers, policy hosts."""
+class AuditAsker(Asker):
+    """Asks policy hosts as well."""
 
     def __init__(self, resolvers: list[str], timeout_seconds: float, ca_file: str | None) -> None:
-        self._resolver = Resolver(resolvers, timeout_seconds, dnssec=True)
-        self._timeout_seconds = timeout_seconds
+        super().__init__(resolvers, timeout_seconds)
         self._ca_file = ca_file
-
-    def resolve(self, questions: Iterable[Question]) -> dict[Question, Answer]:
-        return self._resolver.ask(questions)
-
-    def servers(self, questions: Iterable[tuple[str, Question]]) -> dict[tuple[str, Question], Answer]:
-        """Each question to its server; servers that get the same questions are asked at once."""
-        by_question: dict[Question, set[str]] = {}
-        for server, question in questions:
-            by_question.setdefault(question, set()).add(server)
-        together: dict[frozenset[str], list[Question]] = {}
-        for question, servers in by_question.items():
-            together.setdefault(frozenset(servers), []).append(question)
-        found: dict[tuple[str, Question], Answer] = {}
-        for servers, wanted in together.items():
-            found.update(Resolver(sorted(servers), self._timeout_seconds, recursive=False).ask_each(wanted))
-        return found
 
     def policy(self, domain: str) -> Fetched:
         host = f"mta-sts.{domain}"
@@ -300,22 +198,13 @@ class Asker:
         unknown = next((answer.detail for answer in answers.values() if answer.detail and not addresses), "")
         if unknown:
             return Fetched(problem=f"the address of {host} is unknown ({unknown})")
-        return policies.fetch(host, addresses, self._timeout_seconds, self._ca_file)
+        return policies.fetch(host, addresses, self.timeout_seconds, self._ca_file)
 
 
-def ask_and_judge(given: Subject, asker: Asker, fetch_policies: bool, now: float) -> tuple[Audit, int]:
-    """Judge, ask what was missing, judge again."""
+def ask_and_judge(given: Subject, asker: AuditAsker, fetch_policies: bool, now: float) -> tuple[Audit, int]:
+    """The audit, and how many questions it took."""
     fetched = {domain: asker.policy(domain) for domain in audit.policy_domains(given)} if fetch_policies else {}
-    known: dict[Question, Answer] = {}
-    at_servers: dict[tuple[str, Question], Answer] = {}
-    for _round in range(MAX_ROUNDS):
-        world = World(Answers(known), ServerAnswers(at_servers), fetched, now)
-        result = audit.judge(given, world)
-        if not world.resolver.wanted and not world.servers.wanted:
-            break
-        known.update(asker.resolve(world.resolver.wanted))
-        at_servers.update(asker.servers(world.servers.wanted))
-    return result, len(known) + len(at_servers)
+    return asker.settle(lambda resolver, servers: audit.judge(given, World(resolver, servers, fetched, now)))
 
 
 def run(module: AnsibleModule, clock: Callable[[], float] = time.time) -> None:
@@ -324,7 +213,7 @@ def run(module: AnsibleModule, clock: Callable[[], float] = time.time) -> None:
     result, questions = Audit({}, given.findings, ()), 0
     if params["ask"]:
         try:
-            asker = Asker(params["resolvers"], params["timeout_seconds"], params["ca_file"])
+            asker = AuditAsker(params["resolvers"], params["timeout_seconds"], params["ca_file"])
         except ValueError as error:
             module.fail_json(msg=f"resolvers: {error}")
         result, questions = ask_and_judge(given, asker, params["fetch_policies"], clock())

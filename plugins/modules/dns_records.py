@@ -23,6 +23,7 @@ description:
   - A write is never repeated. After a failure the zone is read and planned anew, so a run that was interrupted is
     finished by the next one.
   - One task serves all zones. A zone that fails does not stop the others; the task fails at the end with every finding.
+  - A value that is declared absent leaves at once and whatever O(retire) says, if this O(owner) wrote it.
 requirements:
   - dnspython, for the provider V(rfc2136)
   - cryptography, for the provider V(google)
@@ -37,88 +38,16 @@ attributes:
   idempotent:
     description: A second run changes nothing.
     support: full
+extends_documentation_fragment:
+  - mailops.mta.dns.zones
+  - mailops.mta.dns.records
 options:
   owner:
     description: The name of the fleet. Values of other owners in the same zone are never touched.
     type: str
     required: true
   zones:
-    description: The zones and who serves them. Each record belongs to the longest zone that its name lies in.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      name:
-        description: The zone's name.
-        type: str
-        required: true
-      provider:
-        description: The service. Zones of V(external) are run by somebody else and never written.
-        type: str
-        required: true
-        choices:
-          - azure
-          - cloudflare
-          - desec
-          - digitalocean
-          - external
-          - gandi
-          - google
-          - hetzner
-          - memory
-          - octodns
-          - ovh
-          - powerdns
-          - rfc2136
-          - route53
-      credentials:
-        description: Which entry of O(credentials) opens it.
-        type: str
-      options:
-        description:
-          - Settings of this zone.
-          - C(servers) lists authoritative servers (addresses or names, C(:port) where it is not 53) that are asked for
-            every changed record set afterwards.
-          - C(servers_wait_seconds) is how long they may lag, 10 by default.
-          - C(hosted_zone_id) names one of several hosted zones of the same name (V(route53)).
-          - C(managed_zone) names the zone where its name does not tell (V(google)).
-          - C(resource_group) is the one of this zone (V(azure)).
-        type: dict
-        default: {}
-      signed:
-        description: Whether the zone is signed (DNSSEC). M(mailops.mta.dns_audit) judges by it.
-        type: bool
-        default: false
-  records:
-    description: Every record set that the fleet needs. Record sets of the same name and type are united.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: The full name.
-        type: str
-        required: true
-      type:
-        description: The type, such as V(TXT).
-        type: str
-        required: true
-      ttl:
-        description: Seconds. 3600 where nothing is given.
-        type: int
-      values:
-        description:
-          - The values as in a zone file. TXT is written as plain text of any length, or in quotes.
-          - Where there are none, nothing is known about this record set yet and what stands there rests.
-        type: list
-        elements: str
-      reason:
-        description: What it is for.
-        type: str
-      streams:
-        description: Which streams need it.
-        type: list
-        elements: str
   credentials:
     description:
       - Access to the services, by name; see the table in docs/dns.md for what each takes. Only values that are no
@@ -173,6 +102,18 @@ EXAMPLES = r"""
       - {name: example.com, type: TXT, ttl: 3600, values: ["v=spf1 ip4:192.0.2.10 -all"], reason: SPF}
     credentials:
       pdns: {url: "https://ns1.example.com:8081", api_key: "{{ vault_pdns_api_key }}"}
+  delegate_to: localhost
+
+- name: Take one key away at once, and leave alone whatever else stands at its name
+  mailops.mta.dns_records:
+    owner: example
+    zones:
+      - {name: example.com, provider: powerdns, credentials: pdns}
+    records:
+      - {name: m1._domainkey.example.com, type: TXT, state: absent, values: ["v=DKIM1; k=rsa; p=MIIBIjAN..."]}
+    credentials:
+      pdns: {url: "https://ns1.example.com:8081", api_key: "{{ vault_pdns_api_key }}"}
+    retire: never
   delegate_to: localhost
 
 - name: Delete at once what the fleet wrote and needs no more
@@ -242,6 +183,14 @@ external:
   type: list
   elements: str
   sample: ["10.2.0.192.in-addr.arpa 3600 PTR mta1.example.com."]
+unknown_keys:
+  description:
+    - Names below C(_domainkey) that hold a DKIM key or an alias, and that no record declares, be it present or absent.
+    - Zones count that were read whole, which O(scope=changes) avoids.
+  returned: always
+  type: list
+  elements: str
+  sample: [old2019._domainkey.example.com]
 findings:
   description: All findings, those of every zone included.
   returned: always
@@ -263,7 +212,7 @@ from contextlib import suppress
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, services
+from ansible_collections.mailops.mta.plugins.module_utils.core import dns_arguments, manifest, names, services
 from ansible_collections.mailops.mta.plugins.module_utils.core import zones as core_zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.providers import sync, table
@@ -276,50 +225,8 @@ DAY_SECONDS = 86400
 def argument_spec():
     return {
         "owner": {"type": "str", "required": True},
-        "zones": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "name": {"type": "str", "required": True},
-                "provider": {
-                    "type": "str",
-                    "required": True,
-                    "choices": [
-                        "azure",
-                        "cloudflare",
-                        "desec",
-                        "digitalocean",
-                        "external",
-                        "gandi",
-                        "google",
-                        "hetzner",
-                        "memory",
-                        "octodns",
-                        "ovh",
-                        "powerdns",
-                        "rfc2136",
-                        "route53",
-                    ],
-                },
-                "credentials": {"type": "str"},
-                "options": {"type": "dict", "default": {}},
-                "signed": {"type": "bool", "default": False},
-            },
-        },
-        "records": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "name": {"type": "str", "required": True},
-                "type": {"type": "str", "required": True},
-                "ttl": {"type": "int"},
-                "values": {"type": "list", "elements": "str"},
-                "reason": {"type": "str"},
-                "streams": {"type": "list", "elements": "str"},
-            },
-        },
+        "zones": {**dns_arguments.ZONES, "required": True},
+        "records": dns_arguments.RECORDS,
         "credentials": {"type": "dict", "default": {}, "no_log": True},
         "retire": {"type": "str", "choices": ["due", "never", "now"], "default": "due"},
         "retire_after_days": {"type": "int", "default": 10},

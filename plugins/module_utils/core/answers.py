@@ -50,6 +50,7 @@ class Answer(NamedTuple):
     ttl: Optional[int] = None  # seconds; of "no": how long that may be remembered
     authoritative: bool = False  # the server holds the zone (AA)
     authenticated: bool = False  # the resolver validated it (AD)
+    alias: str = ""  # where the name leads that was asked for, if it is an alias
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Answer) and self[:3] == other[:3]
@@ -111,7 +112,7 @@ def plain(wire: bytes, asked: bytes, recursive: bool) -> Optional[Answer]:
         return None
     if count > 1:
         values = sorted(set(values))
-    return _new(Answer, (YES, tuple(values), "", least, authoritative, authenticated))
+    return _new(Answer, (YES, tuple(values), "", least, authoritative, authenticated, ""))
 
 
 @functools.lru_cache(maxsize=64)
@@ -176,7 +177,7 @@ def judge(reply: Message, rtype: str, recursive: bool) -> Answer:
         values = tuple([reply.value(record) for record in found])
         if len(values) > 1:
             values = tuple(sorted(set(values)))
-        return Answer(YES, values, "", ttl, reply.authoritative, reply.authenticated)
+        return Answer(YES, values, "", ttl, reply.authoritative, reply.authenticated, _end(reply, aliases))
     return _none(reply, aliases)
 
 
@@ -193,7 +194,11 @@ def _none(reply: Message, aliases: list[Record]) -> Answer:
             )
     if ttl is not None and aliases:
         ttl = min(ttl, *(record.ttl for record in aliases))
-    return Answer(NO, (), "", ttl, reply.authoritative, reply.authenticated)
+    return Answer(NO, (), "", ttl, reply.authoritative, reply.authenticated, _end(reply, aliases))
+
+
+def _end(reply: Message, aliases: list[Record]) -> str:
+    return reply.target(aliases[-1]) if aliases else ""
 
 
 def _refers(reply: Message) -> bool:

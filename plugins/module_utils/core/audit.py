@@ -9,11 +9,10 @@ again until none is left. What could not be found out is unknown, and unknown is
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, records, registry, spf, tags, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core import authorities, records, registry, spf, tags, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import NO, YES, Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_policies import (
@@ -38,11 +37,11 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world impor
     UNPROVEN,
     Audit,
     Notes,
-    Server,
     World,
     joined,
     listed,
 )
+from ansible_collections.mailops.mta.plugins.module_utils.core.authorities import Server
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 
 
@@ -58,8 +57,9 @@ def judge(given: Subject, world: World) -> Audit:
     notes.findings.extend(_without_value(given.rows))
     judge_spf(given, world, notes)
     for row in given.rows:
-        notes.findings.extend(judge_alias(row, world, notes))
-        judge_policy(row, world, notes)
+        if not row.gone:
+            notes.findings.extend(judge_alias(row, world, notes))
+            judge_policy(row, world, notes)
     notes.findings.extend(judge_foreign_reverse(given, world, notes))
     notes.sample("mta_dns_audit_timestamp_seconds", world.now)
     return Audit(notes.states, tuple(dict.fromkeys(notes.findings)), tuple(notes.samples))
@@ -91,10 +91,11 @@ def _judge_zone(zone: Zone, rows: Sequence[Row], world: World, notes: Notes) -> 
 
 def _authorities(zone: Zone, delegated: Answer, world: World, notes: Notes) -> list[Server]:
     """The zone's servers that are an authority for it, all seen to agree on it."""
-    servers, problems = _servers(zone, delegated, world.resolver)
-    notes.findings.extend(problems)
+    notes.findings.extend(authorities.delegation_problems(zone.name, delegated, zone.severity))
+    named = authorities.find(zone.name, zone.servers or delegated.values, world.resolver, zone.severity)
+    notes.findings.extend(named.problems)
     alive, serials = [], {}
-    for server in servers:
+    for server in named.servers:
         answer = world.servers.get(server.address, zone.name, "SOA")
         serial = _serial(answer)
         notes.sample("mta_dns_server_ok", float(serial is not None), zone=zone.name, server=server.label)
@@ -112,52 +113,6 @@ def _authorities(zone: Zone, delegated: Answer, world: World, notes: Notes) -> l
         notes.findings.append(Finding(f"{zone.name} SOA", f"serial {found}", why, remedy, WARNING))
     notes.findings.extend(_name_servers(zone, alive, delegated, world))
     return alive
-
-
-def _servers(zone: Zone, delegated: Answer, answers: Answers) -> tuple[list[Server], list[Finding]]:
-    """Whom to ask about a zone, each address once, and a finding for each server that has none."""
-    where = f"zone {zone.name}"
-    if delegated.status == UNANSWERED:
-        why = "no resolver says who serves the zone"
-        remedy = "See that the resolvers (mta_resolvers) answer, and that the servers of the zone do"
-        problems = [Finding(f"{zone.name} NS", f"unknown ({delegated.detail})", why, remedy, zone.severity)]
-    elif delegated.status != YES:
-        why = "a resolver does not find the zone, and neither do receivers"
-        remedy = "Have it delegated to its servers, and see that they answer"
-        problems = [Finding(f"{zone.name} NS", "no NS records", why, remedy, zone.severity)]
-    else:
-        problems = []
-    found: dict[str, Server] = {}
-    for text in zone.servers or delegated.values:
-        try:
-            host, port = names.endpoint(text)
-        except ValueError as error:
-            problems.append(Finding(where, f"options.servers '{text}'", str(error), "Correct it"))
-            continue
-        if _is_address(host):
-            addresses, label = [host], names.endpoint_text(host, port)
-            found.setdefault(label, Server(label, label))
-            continue
-        both = [answers.get(host, rtype) for rtype in ("A", "AAAA")]
-        addresses = [value for answer in both for value in answer.values]
-        for each in addresses:
-            address = names.endpoint_text(each, port)
-            found.setdefault(address, Server(address, f"{host} ({address})"))
-        if not addresses:
-            unknown = next((answer.detail for answer in both if answer.status == UNANSWERED), "")
-            asked = f"unknown ({unknown})" if unknown else "no address"
-            why = "whoever is sent there gets no answer"
-            remedy = "Give it an A or AAAA record, or take it out of the zone's servers"
-            problems.append(Finding(f"server {host} of {where}", asked, why, remedy, zone.severity))
-    return list(found.values()), problems
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _serial(answer: Answer) -> Optional[int]:
@@ -246,9 +201,9 @@ def _judge_row(
     state, findings = _compare(row, shown)
     if state == OK and len(shown) < len(alive):
         state = UNKNOWN
-    if state == OK:
+    if state == OK and not row.gone:
         findings += [*_wrong_ttl(row, answers, shown), *_too_large(row, shown), *judge_keys(row, notes)]
-    if not row.held:
+    if not row.held and not row.gone:
         values = next(iter(shown.values())) if state == OK else row.record.values
         notes.stands[Question(name, rtype)] = Answer(YES, values)
     notes.findings.extend(findings)
@@ -273,6 +228,8 @@ def _compare(row: Row, shown: Mapping[Server, tuple[str, ...]]) -> tuple[str, li
     """The state of one record set over all servers that answered."""
     if row.held or not shown:
         return UNKNOWN, []
+    if row.gone:
+        return _still_there(row, shown)
     verdicts = {server: _verdict(row, values) for server, values in shown.items()}
     states = {state for state, _found, _why in verdicts.values()}
     if states == {OK}:
@@ -291,6 +248,18 @@ def _compare(row: Row, shown: Mapping[Server, tuple[str, ...]]) -> tuple[str, li
     if row.zone.external:
         return EXTERNAL, findings
     return (UNEQUAL if len(states) > 1 else states.pop()), findings
+
+
+def _still_there(row: Row, shown: Mapping[Server, tuple[str, ...]]) -> tuple[str, list[Finding]]:
+    values = set(row.record.values)
+    at = [server.label for server, found in shown.items() if values & set(found)]
+    if not at:
+        return OK, []
+    place = row.where if len(at) == len(shown) else f"{row.where} at {joined(at)}"
+    why = "it is withdrawn and must not stand there any more" + (f" ({row.reason})" if row.reason else "")
+    remedy = f"Have the owner of the zone remove: {'; '.join(row.record.lines())}" if row.zone.external else DNS
+    left = sorted(values & {value for found in shown.values() for value in found})
+    return (EXTERNAL if row.zone.external else DRIFT), [Finding(place, listed(left), why, remedy, WARNING)]
 
 
 def _remedy(row: Row) -> str:

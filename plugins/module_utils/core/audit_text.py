@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records
+from ansible_collections.mailops.mta.plugins.module_utils.core import records, text
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_subject import Row, Subject
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import (
     DRIFT,
@@ -37,6 +37,11 @@ HELP = {
 }
 
 
+def _rows(given: Subject, states: Mapping[records.Key, str]) -> list[Row]:
+    """Without the withdrawn ones that are gone indeed."""
+    return [row for row in given.rows if not row.gone or states.get(row.record.key, OK) != OK]
+
+
 def table(given: Subject, states: Mapping[records.Key, str]) -> list[dict[str, Any]]:
     """One row for each declared record set, as data. ``states`` of an audit, or empty: nobody was asked."""
     return [
@@ -52,13 +57,14 @@ def table(given: Subject, states: Mapping[records.Key, str]) -> list[dict[str, A
             "reason": row.reason,
             "streams": list(row.streams),
         }
-        for row in given.rows
+        for row in _rows(given, states)
     ]
 
 
 def lines(given: Subject, result: Audit) -> list[str]:
     """The audit as a person reads it: what is not ok first, the findings, what to do next, and a verdict."""
-    ordered = sorted(given.rows, key=lambda row: result.states[row.record.key] == OK)
+    rows = _rows(given, result.states)
+    ordered = sorted(rows, key=lambda row: result.states[row.record.key] == OK)
     cells = [
         (
             result.states[row.record.key],
@@ -73,11 +79,11 @@ def lines(given: Subject, result: Audit) -> list[str]:
     findings = sorted(result.findings, key=lambda finding: finding.severity != ERROR)
     count = sum(finding.severity == ERROR for finding in findings)
     return [
-        *_columns(("state", "name", "type", "ttl", "zone", "streams"), cells),
+        *text.columns(("state", "name", "type", "ttl", "zone", "streams"), cells),
         "",
         *(f"{number}. {finding}" for number, finding in enumerate(findings, 1)),
         *(f"Next: {step}" for step in _next(result)),
-        f"{_count(len(given.rows), 'record set')} in {_count(len(given.zones), 'zone')}, "
+        f"{_count(len(rows), 'record set')} in {_count(len(given.zones), 'zone')}, "
         f"{_count(count, 'error')}, {_count(len(findings) - count, 'warning')}",
     ]
 
@@ -100,7 +106,7 @@ def _next(result: Audit) -> list[str]:
 def registry(given: Subject, states: Mapping[records.Key, str], asked: bool) -> list[str]:
     """Every record set by domain: what it is, why it is there and who uses it; with its state where DNS was asked."""
     by_domain: dict[str, list[Row]] = {}
-    for row in given.rows:
+    for row in _rows(given, states):
         by_domain.setdefault(row.domain, []).append(row)
     titles = ("name", "type", "ttl", "value", *(["state"] if asked else []), "zone", "why")
     found: list[str] = []
@@ -114,7 +120,7 @@ def registry(given: Subject, states: Mapping[records.Key, str], asked: bool) -> 
             value, *more = _values(row)
             cells.append((row.record.name, row.record.type, _ttl(row), value, *state, zone, _why(row)))
             cells += [("", "", "", rest, *("" for _each in state), "", "") for rest in more]
-        found += [*(f"  {line}" for line in _columns(titles, cells)), ""]
+        found += [*(f"  {line}" for line in text.columns(titles, cells)), ""]
     return [*found, *map(str, given.findings), _after(given, states, asked)]
 
 
@@ -140,12 +146,13 @@ def _values(row: Row) -> list[str]:
 
 
 def _after(given: Subject, states: Mapping[records.Key, str], asked: bool) -> str:
-    count = _count(len(given.rows), "record set")
-    if not given.rows:
+    rows = _rows(given, states)
+    count = _count(len(rows), "record set")
+    if not rows:
         return f"{count}. Next: name a domain that the fleet file has, or none for all."
     if not asked:
         return f"{count}. Next: ansible-playbook -i <fleet> mailops.mta.dns_audit asks whether DNS shows them."
-    bad = sum(states.get(row.record.key) != OK for row in given.rows)
+    bad = sum(states.get(row.record.key) != OK for row in rows)
     if not bad:
         return f"{count}, all as declared. Next: nothing is to be done."
     return f"{count}, {bad} not ok. Next: ansible-playbook -i <fleet> mailops.mta.dns_audit says why, and what to do."
@@ -153,13 +160,6 @@ def _after(given: Subject, states: Mapping[records.Key, str], asked: bool) -> st
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _columns(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    listed = [tuple(titles), *map(tuple, rows)]
-    width = [max(map(len, column)) for column in zip(*listed)]
-    made = ["  ".join(cell.ljust(size) for cell, size in zip(row, width)).rstrip() for row in listed]
-    return [made[0], "-" * len(made[0]), *made[1:]]
 
 
 def metrics(result: Audit) -> str:
@@ -170,24 +170,5 @@ def metrics(result: Audit) -> str:
         )
         for severity in (ERROR, WARNING)
     ]
-    by_name: dict[str, dict[tuple[tuple[str, str], ...], float]] = {name: {} for name in HELP}
-    for sample in (*result.samples, *counts):
-        by_name[sample.metric][sample.labels] = sample.value
-    found = []
-    for name, values in by_name.items():
-        if values:
-            found += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} gauge"]
-            found += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in values.items()]
-    return "".join(f"{line}\n" for line in found)
-
-
-def _labels(labels: Sequence[tuple[str, str]]) -> str:
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}" if labels else ""
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+    samples = ((sample.metric, sample.labels, sample.value) for sample in (*result.samples, *counts))
+    return text.exposition(HELP, samples)

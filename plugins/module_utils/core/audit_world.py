@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import records
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_subject import Zone
+from ansible_collections.mailops.mta.plugins.module_utils.core.authorities import Server, ServerAnswers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 
 OK = "ok"
@@ -27,22 +27,6 @@ AGAIN = "Make it answer, then audit again"
 UNPROVEN = "what cannot be found out is not proven"
 
 
-@dataclass
-class ServerAnswers:
-    """As Answers, for questions that go to one authoritative server each."""
-
-    known: Mapping[tuple[str, Question], Answer]
-    wanted: set[tuple[str, Question]] = field(default_factory=set)
-
-    def get(self, server: str, name: str, rtype: str) -> Answer:
-        question = (server, Question(name, rtype))
-        answer = self.known.get(question)
-        if answer is None:
-            self.wanted.add(question)
-            return Answer(UNANSWERED, detail="it was not asked")
-        return answer
-
-
 @dataclass(frozen=True)
 class Fetched:
     """What a policy host served: ``body``, or else the ``problem``. ``expires``: its certificate, epoch seconds."""
@@ -50,12 +34,6 @@ class Fetched:
     body: str = ""
     problem: str = ""
     expires: Optional[float] = None
-
-
-@dataclass(frozen=True)
-class Server:
-    address: str  # as a resolver takes it; with the port where it is not 53
-    label: str  # for people: with its name, where it was found by one
 
 
 RESOLVER = Server("", "the resolver")

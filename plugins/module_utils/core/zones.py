@@ -4,15 +4,15 @@
 """What must change in one zone, and what must not. Values are owned, not record sets.
 
 A declared TXT value claims the value with the same version tag at its name (our SPF replaces the SPF that stands there)
-and nothing else; a declared value of another type claims the record set. Values that are no longer declared are ours to
-delete only where the zone's manifest says that we wrote them.
+and nothing else; a declared value of another type claims the record set. What nothing declares any more, or something
+declares absent, is ours to delete only where the zone's manifest says that we wrote it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, names, records, spf, txt
@@ -24,6 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.services import U
 NEVER, DUE, NOW = "never", "due", "now"  # when values that nothing declares any more are deleted
 SMALL_ZONE = 10  # below this many owned record sets a percentage says nothing
 DEFAULT_TTL = 3600
+PRESENT, ABSENT = "present", "absent"  # what a declared record can be
 MAX_TTL = 2**31 - 1  # RFC 2181 8
 
 _BESIDE_ALL = frozenset(("RRSIG", "NSEC", "NSEC3"))  # what the signer of a zone puts beside every record set
@@ -31,14 +32,19 @@ _INCLUDE = re.compile(r"\binclude:(\S+)")
 _VERSION = re.compile(r"\s*v\s*=\s*([A-Za-z0-9]+)\s*(?:;|\s|\Z)")
 _VERSIONS = frozenset(("spf1", "dmarc1", "stsv1", "tlsrptv1", "dkim1", "bimi1"))
 _KEY_TAG = re.compile(r"(?:^|;)\s*[kp]\s*=")
+_KEY = ("version", "dkim1")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one zone should hold: complete record sets, and those whose values are not known yet and must rest."""
+    """What one zone should hold: complete record sets, and those whose values are not known yet and must rest.
+
+    Values in ``absent`` leave at once where this owner wrote them; the TTL there says nothing.
+    """
 
     sets: tuple[RecordSet, ...]
     held: frozenset[Key] = frozenset()
+    absent: tuple[RecordSet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,14 +113,18 @@ def claim(name: str, text: str) -> tuple[str, str]:
         return ("version", found.group(1).lower())
     # RFC 6376 3.6.1: in a key record the v= tag may be left out.
     if not found and "_domainkey" in name and _KEY_TAG.search(text):
-        return ("version", "dkim1")
+        return _KEY
     return ("text", text)
 
 
 def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Wanted], list[Finding]]:
-    """Declared records by zone, values of one name and type united, and a finding for each that cannot stand."""
+    """Declared records by zone, values of one name and type united, and a finding for each that cannot stand.
+
+    What one entry declares present and another one absent is present.
+    """
     sets: dict[str, dict[Key, RecordSet]] = {zone: {} for zone in zones}
     held: dict[str, set[Key]] = {zone: set() for zone in sets}
+    absent: dict[str, dict[Key, set[str]]] = {zone: {} for zone in sets}
     findings: list[Finding] = []
     for entry in declared:
         made = _declared(entry, sets)
@@ -122,6 +132,9 @@ def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple
             findings.append(made)
             continue
         zone, record_set = made
+        if entry.get("state") == ABSENT:
+            absent[zone].setdefault(record_set.key, set()).update(record_set.values)
+            continue
         if not record_set.values:
             held[zone].add(record_set.key)
             continue
@@ -133,7 +146,17 @@ def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple
         sets[zone][record_set.key] = record_set
     for zone in sets:
         findings.extend(_incompatible(sets[zone]))
-    return {zone: Wanted(tuple(sets[zone].values()), frozenset(held[zone])) for zone in sets}, findings
+    return {
+        zone: Wanted(tuple(sets[zone].values()), frozenset(held[zone]), _absent(absent[zone], sets[zone]))
+        for zone in sets
+    }, findings
+
+
+def _absent(given: Mapping[Key, set[str]], sets: Mapping[Key, RecordSet]) -> tuple[RecordSet, ...]:
+    return tuple(
+        RecordSet.of(*key, DEFAULT_TTL, values.difference(sets[key].values if key in sets else ()))
+        for key, values in given.items()
+    )
 
 
 def _incompatible(sets: Mapping[Key, RecordSet]) -> Iterable[Finding]:
@@ -178,7 +201,7 @@ def _declared(entry: Mapping[str, Any], zones: Mapping[str, Any]) -> tuple[str, 
             values.append(records.declared(rtype, str(value)))
         except ValueError as error:
             return Finding(where, f"the value '{value}'", str(error), "correct the value")
-    if rtype == "CNAME" and len(set(values)) > 1:
+    if rtype == "CNAME" and len(set(values)) > 1 and entry.get("state") != ABSENT:
         return Finding(where, f"{len(set(values))} values", "a name is an alias of one other", "leave one value")
     return zone, RecordSet.of(name, rtype, ttl, values)
 
@@ -204,7 +227,7 @@ def fit(wanted: Wanted, limits: Limits) -> tuple[Wanted, list[Finding]]:
             sets.append(RecordSet(each.name, each.type, limits.ttl(each.ttl), each.values))
         else:
             sets.append(each)
-    return Wanted(tuple(sets), frozenset(held)), findings
+    return Wanted(tuple(sets), frozenset(held), wanted.absent), findings
 
 
 def unknown(zone: str, state: State, wanted: Wanted, owner: str) -> Optional[set[str]]:
@@ -221,7 +244,24 @@ def unknown(zone: str, state: State, wanted: Wanted, owner: str) -> Optional[set
                 found.add(name)
                 name = name.partition(".")[2]
             found.add(each.name)
+    found.update(
+        each.name for each in wanted.absent if any(mark(each.key, value) in listed.ours for value in each.values)
+    )
     return found
+
+
+def unknown_keys(state: State, wanted: Wanted) -> list[str]:
+    """The names below ``_domainkey`` where a zone that was read whole has a key or an alias and nobody declares any."""
+    declared = {key[0] for key in wanted.held} | {each.name for each in (*wanted.sets, *wanted.absent)}
+    return sorted(
+        {
+            name
+            for (name, rtype), each in state.items()
+            if "._domainkey." in name
+            and name not in declared
+            and (rtype == "CNAME" or (rtype == "TXT" and any(claim(name, text) == _KEY for text in each.values)))
+        }
+    )
 
 
 def plan(
@@ -238,98 +278,132 @@ def plan(
     With ``seen``, ``state`` holds no more than what stands at these names; what stands elsewhere is as the manifest
     says, and rests.
     """
-    listed = Manifest.read(state, zone, owner)
-    ours = listed.ours
-    beside = _Obstacles(zone, state, wanted, listed, retire)
-    findings: list[Finding] = []
-    drift: list[Finding] = []
-    changed: dict[Key, Change] = {}
-    marks: set[bytes] = set()
-    leaving: dict[bytes, int] = {}
-    staying: dict[tuple[Key, int], list[str]] = {}
-    awaited: set[bytes] = set()
-    resting = set(wanted.held)
-    for record_set in wanted.sets:
-        key = record_set[:2]
-        existing = state.get(key)
-        own = [mark(key, value) for value in record_set.values]
-        if existing == record_set or (seen is not None and key[0] not in seen):
-            marks.update(own)
-            continue
-        wider = _widened(existing, record_set, listed, retire, limits) if existing else None
-        if isinstance(wider, Finding):
-            drift.append(wider)
-            wider = None
-        if wider:
-            record_set = wider.record_set
-        finding = beside.problem(record_set)
-        change = None if finding else _merge(existing, record_set, listed)
-        if change and listed.others:
-            finding = _contested(change, listed)
-        if finding:
-            findings.append(finding)
-            resting.add(key)
-            continue
-        if wider:
-            standing = mark(key, wider.text)
-            awaited.update(set(own) - {mark(key, value) for value in record_set.values})
-            own = [mark(key, value) for value in record_set.values]
-            leaving[standing] = wider.since
-            staying[key, wider.since + retire.after_days] = [wider.text]
-        marks.update(own)
-        if change:
-            changed[key] = change
-            if change.before or ours:
-                drift.extend(_drift(change, listed))
-
-    index: dict[bytes, tuple[Key, str]] = {}
-    if any(change.before for change in changed.values()) or not ours <= marks:
-        index = {mark(each.key, value): (each.key, value) for each in state.values() for value in each.values}
-    kept, stale = _stale(listed, marks, index, changed, resting, seen is not None)
-    going: dict[Key, list[str]] = {}
-    included = _included(state) if stale else frozenset()
-    for each in stale:
-        since = retire.since(listed.mine.leaving.get(each))
-        key, value = index[each]
-        if retire.is_due(since) and not (key[1] == "TXT" and key[0] in included):
-            going.setdefault(key, []).append(value)
-        else:
-            leaving[each] = since
-            staying.setdefault((key, since + retire.after_days), []).append(value)
-    for key, values in going.items():
-        changed[key] = _without(state[key], changed.get(key), values)
-
-    had = listed.mine
-    leaving.update({each: had.leaving[each] for each in kept & had.leaving.keys()})
-    pending = frozenset((awaited - marks) | (kept & had.pending))
-    final = Marks(frozenset((marks | kept) - leaving.keys() - pending), leaving, pending)
-    once: tuple[Change, ...] = ()
-    if not listed.holds(final, limits):
-        once = tuple(manifest.changes(state, zone, owner, final, limits))
-    before: tuple[Change, ...] = ()
-    after = once
-    if once and changed:
-        both = {**leaving, **had.leaving}
-        removed = {mark(key, value) for key, change in changed.items() for value in change.removed}
-        settled = (had.settled | (final.settled & index.keys())) - both.keys() - removed
-        # A policy that waits to be narrowed counts its days from when it is listed so, not from a write that broke off.
-        unlisted = awaited - had.pending
-        superset = Marks(settled, both, (final.all | had.all) - settled - both.keys() - unlisted)
-        before = tuple(manifest.changes(state, zone, owner, superset, limits, keep=True))
-        after = tuple(manifest.changes(apply(state, before), zone, owner, final, limits))
+    given = _Given.of(zone, state, wanted, owner, retire, limits, seen)
+    draft = _Draft(resting=set(wanted.held))
+    _claim_all(given, draft)
+    index = _standing(given, draft)
+    _retire(given, draft, index)
+    once, before, after = _list(given, draft, index)
     return Plan(
-        _in_order(changed.values()),
+        _in_order(draft.changed.values()),
         once,
         before,
         after,
         tuple(
             Leaving(RecordSet.of(*key, state[key].ttl, values), until)
-            for (key, until), values in sorted(staying.items())
+            for (key, until), values in sorted(draft.staying.items())
         ),
-        tuple(findings),
-        tuple(drift),
-        *_weigh(listed, marks, index, changed, seen is not None),
+        tuple(draft.findings),
+        tuple(draft.drift),
+        *_weigh(given, draft, index),
     )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What every step of a plan reads."""
+
+    zone: str
+    state: State
+    wanted: Wanted
+    owner: str
+    retire: Retire
+    limits: Limits
+    seen: Optional[frozenset[str]]
+    listed: Manifest
+    gone: frozenset[bytes]  # what is declared absent, as far as it was looked at
+
+    @classmethod
+    def of(
+        cls,
+        zone: str,
+        state: State,
+        wanted: Wanted,
+        owner: str,
+        retire: Retire,
+        limits: Limits,
+        seen: Optional[frozenset[str]],
+    ) -> _Given:
+        looked = [each for each in wanted.absent if seen is None or each.name in seen]
+        gone = frozenset(mark(each.key, value) for each in looked for value in each.values)
+        return cls(zone, state, wanted, owner, retire, limits, seen, Manifest.read(state, zone, owner), gone)
+
+    def leaves(self, each: bytes) -> bool:
+        """Whether a listed value that nothing declares goes now. What another owner lists stays."""
+        if each in self.listed.others:
+            return False
+        return each in self.gone or self.retire.is_due(self.retire.since(self.listed.mine.leaving.get(each)))
+
+
+@dataclass
+class _Draft:
+    """What the steps of a plan have found out so far. Values are known by their marks, see manifest."""
+
+    resting: set[Key]  # nothing that is not declared leaves there
+    changed: dict[Key, Change] = field(default_factory=dict)
+    marks: set[bytes] = field(default_factory=set)  # what is declared and stands afterwards
+    kept: set[bytes] = field(default_factory=set)  # what stays in the list as it is
+    awaited: set[bytes] = field(default_factory=set)  # what is declared and waits behind a wider policy
+    leaving: dict[bytes, int] = field(default_factory=dict)  # what stays for now: since which day
+    staying: dict[tuple[Key, int], list[str]] = field(default_factory=dict)  # the same by key and day until
+    findings: list[Finding] = field(default_factory=list)
+    drift: list[Finding] = field(default_factory=list)
+
+    def stays(self, key: Key, value: str, each: bytes, since: int, retire: Retire) -> None:
+        self.leaving[each] = since
+        self.staying.setdefault((key, since + retire.after_days), []).append(value)
+
+
+# ---- what is declared
+
+
+def _claim_all(given: _Given, draft: _Draft) -> None:
+    """Every declared record set that does not stand there yet, as far as it was looked at."""
+    beside = _Obstacles(given)
+    state, seen, marks = given.state, given.seen, draft.marks
+    for record_set in given.wanted.sets:
+        key = record_set[:2]
+        existing = state.get(key)
+        own = [mark(key, value) for value in record_set.values]
+        if existing == record_set or (seen is not None and key[0] not in seen):
+            marks.update(own)
+        else:
+            _claim(given, draft, beside, record_set, existing, own)
+
+
+def _claim(
+    given: _Given,
+    draft: _Draft,
+    beside: _Obstacles,
+    record_set: RecordSet,
+    existing: Optional[RecordSet],
+    own: list[bytes],
+) -> None:
+    listed, key = given.listed, record_set[:2]
+    wider = _widened(existing, record_set, given) if existing else None
+    if isinstance(wider, Finding):
+        draft.drift.append(wider)
+        wider = None
+    if wider:
+        record_set = wider.record_set
+    finding = beside.problem(record_set)
+    change = None if finding else _merge(existing, record_set, listed)
+    if change and listed.others:
+        finding = _contested(change, listed)
+    if finding:
+        draft.findings.append(finding)
+        draft.resting.add(key)
+        return
+    if wider:
+        standing = [mark(key, value) for value in record_set.values]
+        draft.awaited.update(set(own).difference(standing))
+        draft.stays(key, wider.text, mark(key, wider.text), wider.since, given.retire)
+        own = standing
+    draft.marks.update(own)
+    if change:
+        draft.changed[key] = change
+        if change.before or listed.ours:
+            draft.drift.extend(_drift(change, listed))
 
 
 def apply(state: State, changes: Iterable[Change]) -> dict[Key, RecordSet]:
@@ -346,25 +420,19 @@ def apply(state: State, changes: Iterable[Change]) -> dict[Key, RecordSet]:
 class _Obstacles:
     """What makes a declared record set impossible: an alias at its name, or a delegation above it."""
 
-    def __init__(self, zone: str, state: State, wanted: Wanted, listed: Manifest, retire: Retire) -> None:
-        self._zone = zone
+    def __init__(self, given: _Given) -> None:
+        self._zone = given.zone
         self._types: dict[str, list[RecordSet]] = {}
         self._cuts: set[str] = set()
-        alias_wanted = {each.name for each in wanted.sets if each.type == "CNAME"}
-        for (name, rtype), record_set in state.items():
+        alias_wanted = {each.name for each in given.wanted.sets if each.type == "CNAME"}
+        for (name, rtype), record_set in given.state.items():
             if rtype in _BESIDE_ALL:
                 continue
-            if rtype == "NS" and name != zone:
+            if rtype == "NS" and name != given.zone:
                 self._cuts.add(name)
             if rtype == "CNAME" or name in alias_wanted:
                 own = [mark(record_set.key, value) for value in record_set.values]
-                leaves = all(
-                    each in listed.ours
-                    and each not in listed.others
-                    and retire.is_due(retire.since(listed.mine.leaving.get(each)))
-                    for each in own
-                )
-                if not leaves:
+                if not all(each in given.listed.ours and given.leaves(each) for each in own):
                     self._types.setdefault(name, []).append(record_set)
 
     def problem(self, record_set: RecordSet) -> Optional[Finding]:
@@ -411,22 +479,23 @@ def _included(state: State) -> frozenset[str]:
     )
 
 
-def _widened(
-    existing: RecordSet, wanted: RecordSet, listed: Manifest, retire: Retire, limits: Limits
-) -> _Wider | Finding | None:
+def _widened(existing: RecordSet, wanted: RecordSet, given: _Given) -> _Wider | Finding | None:
     """None where nothing is to be kept. An address that leaves the pool may still have mail under way."""
+    listed, retire = given.listed, given.retire
     if wanted.type != "TXT" or retire.when == NOW:
         return None
     new = [value for value in wanted.values if claim(wanted.name, value) == ("version", "spf1")]
     old = [
         value
         for value in existing.values
-        if claim(wanted.name, value) == ("version", "spf1") and mark(wanted.key, value) in listed.ours
+        if claim(wanted.name, value) == ("version", "spf1")
+        and mark(wanted.key, value) in listed.ours
+        and mark(wanted.key, value) not in given.gone
     ]
     if len(new) != 1 or len(old) != 1 or new == old:
         return None
     text = spf.widened(new[0], old[0])
-    if text is None or len(txt.encode(text)) > limits.txt_max:
+    if text is None or len(txt.encode(text)) > given.limits.txt_max:
         return Finding(
             f"record {wanted.name} TXT",
             "its SPF policy narrows at once",
@@ -437,7 +506,7 @@ def _widened(
     # While the same policy waits, the days go on; another one begins them anew.
     same = mark(wanted.key, new[0]) in listed.mine.pending
     since = retire.since(listed.mine.leaving.get(mark(wanted.key, old[0])) if same else None)
-    if text == new[0] or retire.is_due(since):
+    if text == new[0] or retire.is_due(since) or mark(wanted.key, text) in given.gone:
         return None
     values = [text if value == new[0] else value for value in wanted.values]
     return _Wider(RecordSet.of(*wanted.key, wanted.ttl, values), text, since)
@@ -499,31 +568,52 @@ def _contested(change: Change, listed: Manifest) -> Optional[Finding]:
     )
 
 
-def _stale(
-    listed: Manifest,
-    marks: set[bytes],
-    index: Mapping[bytes, tuple[Key, str]],
-    changed: Mapping[Key, Change],
-    resting: set[Key],
-    partial: bool,
-) -> tuple[set[bytes], list[bytes]]:
-    """What the manifest lists and nobody declares: marks that stay in it as they are, and values that leave."""
-    kept: set[bytes] = set()
-    leaving: list[bytes] = []
-    for each in listed.ours - marks:
+# ---- what is not
+
+
+Index = Mapping[bytes, tuple[Key, str]]  # every value that stands in the zone, by its mark
+
+
+def _standing(given: _Given, draft: _Draft) -> Index:
+    """Empty where no step needs it: a zone that is as it should be is the common case."""
+    if not any(change.before for change in draft.changed.values()) and given.listed.ours <= draft.marks:
+        return {}
+    return {mark(each.key, value): (each.key, value) for each in given.state.values() for value in each.values}
+
+
+def _retire(given: _Given, draft: _Draft, index: Index) -> None:
+    """What the manifest lists and nobody declares: it rests, it stays until its day, or it goes."""
+    stale = _stale(given, draft, index)
+    included = _included(given.state) if stale else frozenset()
+    going: dict[Key, list[str]] = {}
+    for each in stale:
+        key, value = index[each]
+        needed = key[1] == "TXT" and key[0] in included and each not in given.gone
+        if given.leaves(each) and not needed:
+            going.setdefault(key, []).append(value)
+        else:
+            draft.stays(key, value, each, given.retire.since(given.listed.mine.leaving.get(each)), given.retire)
+    for key, values in going.items():
+        draft.changed[key] = _without(given.state[key], draft.changed.get(key), values)
+
+
+def _stale(given: _Given, draft: _Draft, index: Index) -> list[bytes]:
+    """The values that leave, sooner or later; notes those that stay in the list as they are."""
+    listed, stale = given.listed, []
+    for each in listed.ours - draft.marks:
         if each not in index:
-            if partial:
-                kept.add(each)
+            if given.seen is not None and each not in given.gone:
+                draft.kept.add(each)
             continue
         key, value = index[each]
-        change = changed.get(key)
+        change = draft.changed.get(key)
         if change and value in change.removed:
             continue
-        if key in resting:
-            kept.add(each)
+        if key in draft.resting and each not in given.gone:
+            draft.kept.add(each)
         elif each not in listed.others:
-            leaving.append(each)
-    return kept, sorted(leaving)
+            stale.append(each)
+    return sorted(stale)
 
 
 def _without(existing: RecordSet, change: Optional[Change], values: Iterable[str]) -> Change:
@@ -531,6 +621,33 @@ def _without(existing: RecordSet, change: Optional[Change], values: Iterable[str
     gone = set(values)
     left = [value for value in after.values if value not in gone] if after else []
     return Change(existing, RecordSet.of(existing.name, existing.type, after.ttl, left) if after and left else None)
+
+
+# ---- the list, the order, the weight
+
+
+def _list(
+    given: _Given, draft: _Draft, index: Index
+) -> tuple[tuple[Change, ...], tuple[Change, ...], tuple[Change, ...]]:
+    """How the manifest changes: at once; or as a superset before the changes, and what shrinks it after them."""
+    had, zone, owner, limits = given.listed.mine, given.zone, given.owner, given.limits
+    leaving = {**draft.leaving, **{each: had.leaving[each] for each in draft.kept & had.leaving.keys()}}
+    pending = frozenset((draft.awaited - draft.marks) | (draft.kept & had.pending))
+    final = Marks(frozenset((draft.marks | draft.kept) - leaving.keys() - pending), leaving, pending)
+    if given.listed.holds(final, limits):
+        return (), (), ()
+    once = tuple(manifest.changes(given.state, zone, owner, final, limits))
+    if not (once and draft.changed):
+        return once, (), once
+    both = {**leaving, **had.leaving}
+    removed = {mark(key, value) for key, change in draft.changed.items() for value in change.removed}
+    settled = (had.settled | (final.settled & index.keys())) - both.keys() - removed
+    # A policy that waits to be narrowed counts its days from when it is listed so, not from a write that broke off.
+    unlisted = draft.awaited - had.pending
+    superset = Marks(settled, both, (final.all | had.all) - settled - both.keys() - unlisted)
+    before = tuple(manifest.changes(given.state, zone, owner, superset, limits, keep=True))
+    after = tuple(manifest.changes(apply(given.state, before), zone, owner, final, limits))
+    return once, before, after
 
 
 def _in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
@@ -549,16 +666,11 @@ def _in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
     return tuple(sorted(listed, key=rank))
 
 
-def _weigh(
-    listed: Manifest,
-    marks: set[bytes],
-    index: Mapping[bytes, tuple[Key, str]],
-    changed: Mapping[Key, Change],
-    partial: bool,
-) -> tuple[int, int, int]:
+def _weigh(given: _Given, draft: _Draft, index: Index) -> tuple[int, int, int]:
     """Owned record sets and values that stand in the zone, and how many of those values change."""
+    listed, changed = given.listed, draft.changed
     removed = {mark(key, value) for key, change in changed.items() for value in change.removed}
-    mine = listed.ours | marks
+    mine = listed.ours | draft.marks
     retimed = {
         each
         for key, change in changed.items()
@@ -566,7 +678,7 @@ def _weigh(
         for each in (mark(key, value) for value in change.before.values)
         if each in mine
     }
-    if partial:  # the zone is known by its list alone, one value a set
+    if given.seen is not None:  # the zone is known by its list alone, one value a set
         return len(listed.ours), len(listed.ours), len(removed | retimed)
     owned = [key for each, (key, _value) in index.items() if each in mine or each in removed]
     return len(set(owned)), len(owned), len(removed | retimed)

@@ -73,6 +73,7 @@ class Outcome:
     after: str = ""
     changes: dict[Key, Change] = field(default_factory=dict)
     leaving: tuple[Leaving, ...] = ()
+    unknown_keys: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -118,6 +119,7 @@ def run(job: Job, policy: Policy, pace: Pace) -> Outcome:
     try:
         with garbage.kept():
             work.converge(provider)
+            work.note_unknown_keys()
             work.ask_servers()
     except Exception as error:  # a fault of ours in one zone must not hide what happened in the others
         work.fail(Permanent(f"{type(error).__name__}: {error}", "this is a fault of the collection", "report it"))
@@ -208,9 +210,9 @@ class _Work:
         policy, zone = self.policy, self.job.zone
         wanted, misfits = zones.fit(self.job.wanted, provider.limits)
         while True:
-            held = wanted.held | self.unfit
-            kept = Wanted(tuple(each for each in wanted.sets if each.key not in held), held) if self.unfit else wanted
-            plan = zones.plan(zone, self.state, kept, policy.owner, policy.retire, provider.limits, self.seen)
+            plan = zones.plan(
+                zone, self.state, self.without_unfit(wanted), policy.owner, policy.retire, provider.limits, self.seen
+            )
             unfit = self.refused(provider, plan)
             if not unfit:
                 break
@@ -220,6 +222,14 @@ class _Work:
         if first and policy.diff:
             self.show(plan)
         return plan
+
+    def without_unfit(self, wanted: Wanted) -> Wanted:
+        if not self.unfit:
+            return wanted
+        sets, absent = (
+            tuple(each for each in some if each.key not in self.unfit) for some in (wanted.sets, wanted.absent)
+        )
+        return Wanted(sets, wanted.held | self.unfit, absent)
 
     def refused(self, provider: Provider, plan: Plan) -> set[Key]:
         """The record sets that the service says it cannot take, each with its finding."""
@@ -359,6 +369,10 @@ class _Work:
             )
         )
 
+    def note_unknown_keys(self) -> None:
+        if self.seen is None:
+            self.outcome.unknown_keys = zones.unknown_keys(self.state, self.job.wanted)
+
     def ask_servers(self) -> None:
         """Every authoritative server shows what was written, or there is a finding."""
         if self.policy.check or not (self.complete and self.outcome.changed):
@@ -479,6 +493,7 @@ def summary(outcomes: Iterable[Outcome]) -> Mapping[str, Any]:
     return {
         "changed": any(outcome.changed for outcome in done),
         "zones": [outcome.as_dict() for outcome in done],
+        "unknown_keys": sorted({name for outcome in done for name in outcome.unknown_keys}),
         "diff": [
             {
                 "before_header": f"zone {outcome.zone}",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.doc_fragments import dns
 from ansible_collections.mailops.mta.plugins.module_utils.core import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
@@ -87,6 +88,39 @@ def test_what_may_leave_is_a_warning(monkeypatch: pytest.MonkeyPatch, store: dic
     assert not run(monkeypatch, records=[], retire="never")["changed"]
     assert run(monkeypatch, records=[])["zones"][0]["deleted"] == 1
     assert store["example.com"].state == {}
+
+
+def test_records_of_a_key_host_come_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]
+) -> None:
+    old = RecordSet.of("old._domainkey.example.com", "TXT", 60, ["v=DKIM1; p=CC"])
+    store["example.com"] = memory.MemoryZone([old])
+    key = {
+        "name": "m1._domainkey.example.com",
+        "type": "TXT",
+        "ttl": 60,
+        "values": ["v=DKIM1; p=AA"],
+        "reason": "DKIM key of example.com",
+        "streams": ["tx"],
+        "domain": "example.com",
+        "selector": "m1",
+        "algorithm": "rsa",
+        "life": "active",
+        "signs": True,
+    }
+    first = run(monkeypatch, records=[{**key, "state": "present"}])
+    assert (first["changed"], first["unknown_keys"]) == (True, [old.name])
+    gone = {**key, "state": "absent", "life": "withdrawn", "signs": False}
+    checked = run(monkeypatch, check=True, records=[gone], retire="never")
+    last = run(monkeypatch, records=[gone], retire="never")
+    assert last["diff"] == checked["diff"]
+    assert (last["zones"][0]["deleted"], last["findings"]) == (1, [])
+    assert store["example.com"].state == {old.key: old}
+    again = run(monkeypatch, records=[gone], retire="never")
+    assert (again["changed"], again["unknown_keys"]) == (False, [old.name])
+    # A zone that is not read whole does not tell what else it holds.
+    run(monkeypatch, records=[key, {**key, "name": "m2._domainkey.example.com"}])
+    assert run(monkeypatch, records=[key], scope="changes")["unknown_keys"] == []
 
 
 def test_records_of_zones_that_others_run_are_told(
@@ -195,13 +229,23 @@ def test_every_credential_is_public_or_secret_on_purpose() -> None:
         assert {*service.required, *service.optional} <= services.PUBLIC | secret
 
 
+SHARED = {
+    **yaml.safe_load(dns.ModuleDocFragment.ZONES)["options"],
+    **yaml.safe_load(dns.ModuleDocFragment.RECORDS)["options"],
+}
+
+
 def test_documentation_and_specification_agree() -> None:
-    documented = yaml.safe_load(dns_records.DOCUMENTATION)["options"]
+    documented = {**yaml.safe_load(dns_records.DOCUMENTATION)["options"], **SHARED}
     specified = dns_records.argument_spec()
     assert set(documented) == set(specified)
-    choices = sorted(services.NAMES)
-    assert documented["zones"]["suboptions"]["provider"]["choices"] == choices
-    assert specified["zones"]["options"]["provider"]["choices"] == choices
+    for name, option in SHARED.items():
+        inner = specified[name]["options"]
+        assert set(option["suboptions"]) == set(inner)
+        for key, part in option["suboptions"].items():
+            assert {word: part[word] for word in ("type", "choices", "default", "elements") if word in part} == {
+                word: value for word, value in inner[key].items() if word != "required"
+            }
 
 
 def test_examples_are_valid() -> None:

@@ -48,9 +48,19 @@ def states() -> st.SearchStrategy[dict[Key, RecordSet]]:
 
 
 def wanteds() -> st.SearchStrategy[Wanted]:
-    return st.lists(record_sets(), max_size=6).map(
-        lambda sets: Wanted(tuple({each.key: each for each in sets}.values()))
-    )
+    return st.builds(wanted_of, st.lists(record_sets(), max_size=6), st.lists(record_sets(), max_size=3))
+
+
+def wanted_of(sets: list[RecordSet], absent: list[RecordSet]) -> Wanted:
+    """As ``assign`` makes it: one record set of each key, and nothing both present and absent."""
+    present = {each.key: each for each in sets}
+    gone = {
+        each.key: RecordSet.of(
+            *each.key, each.ttl, set(each.values).difference(present[each.key].values if each.key in present else ())
+        )
+        for each in absent
+    }
+    return Wanted(tuple(present.values()), absent=tuple(gone.values()))
 
 
 def all_of(made: Plan) -> list[Change]:
@@ -149,6 +159,111 @@ def test_killed_anywhere_nothing_ours_is_forgotten(
     ours = {(each.key, value) for each in new.sets for value in each.values}
     left = values(done(killed, Wanted(()), "us", retire=NOW))
     assert not (left - before) & ours
+
+
+@given(states(), wanteds(), wanteds(), st.lists(record_sets(), min_size=1, max_size=4), RETIRES)
+def test_what_is_absent_leaves_at_once_if_it_is_ours(
+    state: dict[Key, RecordSet], old: Wanted, theirs: Wanted, absent: list[RecordSet], retire: Retire
+) -> None:
+    """Beside that, everything is as without it: what is foreign, another owner's, or waits for its day."""
+    state = done(done(state, theirs, "them"), old, "us")
+    listed = manifest.Manifest.read(state, ZONE, "us")
+    unwanted = {(each.key, value) for each in absent for value in each.values}
+    ours = {pair for pair in unwanted & values(state) if manifest.mark(*pair) in listed.ours - listed.others}
+    wanted = Wanted((), absent=wanted_of([], absent).absent)
+    unwanted &= {(each.key, value) for each in wanted.absent for value in each.values}
+    after = done(state, wanted, "us", retire=retire)
+    assert values(after) == values(done(state, Wanted(()), "us", retire=retire)) - (ours & unwanted)
+    assert not manifest.Manifest.read(after, ZONE, "us").ours & {manifest.mark(*pair) for pair in unwanted}
+    assert plan(ZONE, after, wanted, "us", retire=retire).empty
+    back = [Change(None, each) for each in absent if not any(key[0] == each.name for key in after)]
+    again = plan(ZONE, apply(after, back), wanted, "us", retire=retire)
+    assert again.changes == ()  # what somebody else puts there is his
+
+
+def test_what_is_absent_does_not_wait_for_the_rest_of_its_set() -> None:
+    name = "k._domainkey.example.com"
+    both = RecordSet.of(name, "TXT", 60, ["one", "two"])
+    state = done({}, Wanted((both,)), "us")
+    held = frozenset([both.key])
+    made = plan(ZONE, state, Wanted((), held, (RecordSet.of(name, "TXT", 60, ["one"]),)), "us", Retire(zones.NEVER))
+    assert apply(state, all_of(made))[both.key].values == ("two",)
+    assert made.leaving == ()
+
+
+def test_our_own_alias_makes_room_when_it_is_absent() -> None:
+    alias = RecordSet.of("a.example.com", "CNAME", 60, ["elsewhere.example"])
+    state = done({}, Wanted((alias,)), "us")
+    wanted = Wanted((RecordSet.of("a.example.com", "A", 60, ["192.0.2.1"]),), absent=(alias,))
+    assert [change.action for change in plan(ZONE, state, wanted, "us").changes] == ["delete", "create"]
+    foreign = {alias.key: alias}
+    assert len(plan(ZONE, foreign, wanted, "us").findings) == 1
+
+
+def test_a_policy_that_is_absent_is_not_waited_for() -> None:
+    state = done({}, spf_set("192.0.2.1", "192.0.2.9"), "us", retire=Retire(today=100))
+    old = state[ZONE, "TXT"]
+    new = Wanted(spf_set("192.0.2.1").sets, absent=(old,))
+    assert spf_of(done(state, new, "us", retire=Retire(today=101))) == tags.spf(["192.0.2.1"])
+    new = Wanted(spf_set("192.0.2.1", "192.0.2.20").sets, absent=(old,))
+    assert spf_of(done(state, new, "us", retire=Retire(today=101))) == tags.spf(["192.0.2.1", "192.0.2.20"])
+    wide = done(state, spf_set("192.0.2.1", "192.0.2.20"), "us", retire=Retire(today=101))
+    new = Wanted(spf_set("192.0.2.1", "192.0.2.20").sets, absent=(wide[ZONE, "TXT"],))
+    assert spf_of(done(wide, new, "us", retire=Retire(today=102))) == tags.spf(["192.0.2.1", "192.0.2.20"])
+    # What is never to stand is not made either.
+    assert spf_of(done(state, new, "us", retire=Retire(today=102))) == tags.spf(["192.0.2.1", "192.0.2.20"])
+
+
+def test_a_part_of_a_policy_goes_when_it_is_absent_though_it_is_still_included() -> None:
+    part = RecordSet.of(f"_spf1.{ZONE}", "TXT", 60, ["v=spf1 ip4:192.0.2.1 -all"])
+    whole = RecordSet.of(ZONE, "TXT", 60, [f"v=spf1 include:{part.name} -all"])
+    state = done({}, Wanted((part, whole)), "us")
+    assert part.key in done(state, Wanted((whole,)), "us", retire=NOW)
+    assert part.key not in done(state, Wanted((whole,), absent=(part,)), "us")
+
+
+def test_what_is_absent_and_was_taken_away_is_forgotten_without_reading_the_whole_zone() -> None:
+    key = RecordSet.of("k._domainkey.example.com", "TXT", 60, ["v=DKIM1; p=AA"])
+    other = RecordSet.of("a.example.com", "A", 60, ["192.0.2.1"])
+    state = done({}, Wanted((key, other)), "us")
+    del state[key.key]
+    wanted = Wanted((other,), absent=(key,))
+    assert zones.unknown(ZONE, state, wanted, "us") == {key.name}
+    seen = frozenset((*manifest.names(ZONE, 0), key.name))
+    part = {each: found for each, found in state.items() if each[0] in seen}
+    state = apply(state, all_of(plan(ZONE, part, wanted, "us", seen=seen)))
+    assert zones.unknown(ZONE, state, wanted, "us") == set()
+    assert state == done(state, wanted, "us")
+
+
+def test_what_is_absent_and_was_not_looked_at_stays_in_the_list() -> None:
+    key = RecordSet.of("k._domainkey.example.com", "TXT", 60, ["v=DKIM1; p=AA"])
+    state = done({}, Wanted((key,)), "us")
+    seen = frozenset(manifest.names(ZONE, 0))
+    part = {each: found for each, found in state.items() if each[0] in seen}
+    assert plan(ZONE, part, Wanted((), absent=(key,)), "us", seen=seen).empty
+
+
+def test_unknown_keys_are_keys_and_aliases_that_nobody_declares() -> None:
+    key = "v=DKIM1; k=rsa; p=AA"
+    sets = [
+        RecordSet.of("declared._domainkey.example.com", "TXT", 60, [key]),
+        RecordSet.of("held._domainkey.example.com", "TXT", 60, [key]),
+        RecordSet.of("absent._domainkey.example.com", "TXT", 60, [key]),
+        RecordSet.of("old._domainkey.sub.example.com", "TXT", 60, ["k=rsa; p=AA", "note"]),
+        RecordSet.of("alias._domainkey.example.com", "CNAME", 60, ["key.elsewhere.example"]),
+        RecordSet.of("revoked._domainkey.example.com", "TXT", 60, ["v=DKIM1; p="]),
+        RecordSet.of("note._domainkey.example.com", "TXT", 60, ["some text"]),
+        RecordSet.of("a._domainkey.example.com", "A", 60, ["192.0.2.1"]),
+        RecordSet.of("x.example.com", "TXT", 60, [key]),
+        RecordSet.of("_domainkey.example.com", "TXT", 60, ["o=-"]),
+    ]
+    wanted = Wanted((sets[0],), frozenset([sets[1].key]), (RecordSet.of(sets[2].name, "TXT", 60, []),))
+    assert zones.unknown_keys({each.key: each for each in sets}, wanted) == [
+        "alias._domainkey.example.com",
+        "old._domainkey.sub.example.com",
+        "revoked._domainkey.example.com",
+    ]
 
 
 def test_equal_records_are_adopted_without_a_change() -> None:
@@ -417,6 +532,12 @@ def _zone_of(count: int) -> tuple[dict[Key, RecordSet], Wanted]:
     return done({}, wanted, "us"), wanted
 
 
+def test_what_is_absent_counts_in_the_safety_limit() -> None:
+    state, wanted = _zone_of(100)
+    made = plan(ZONE, state, Wanted(wanted.sets[31:], absent=wanted.sets[:31]), "us", Retire(zones.NEVER))
+    assert (made.owned, made.touched, made.over(30)) == (100, 31, True)
+
+
 @pytest.mark.parametrize(("count", "gone", "over"), [(10, 3, False), (10, 4, True), (9, 9, False), (100, 31, True)])
 def test_the_safety_limit_counts_owned_values(count: int, gone: int, over: bool) -> None:
     state, wanted = _zone_of(count)
@@ -509,3 +630,19 @@ def test_records_go_to_the_longest_zone_and_unite() -> None:
     assert findings == []
     assert wanted["sub.example.com"].sets == (RecordSet.of("a.sub.example.com", "TXT", 60, ["one", "two"]),)
     assert wanted["example.com"] == Wanted((), frozenset([("b.example.com", "TXT")]))
+
+
+def test_what_is_present_is_not_absent() -> None:
+    entries = [("absent", ["one", "two"]), ("present", ["two"]), ("absent", ["three"]), ("absent", None)]
+    declared = [{"name": "a.example.com", "type": "TXT", "values": some, "state": state} for state, some in entries]
+    for order in (declared, declared[::-1]):
+        wanted, findings = zones.assign([ZONE], order)
+        assert findings == []
+        assert [each.values for each in wanted[ZONE].sets] == [("two",)]
+        assert [each.values for each in wanted[ZONE].absent] == [("one", "three")]
+        assert wanted[ZONE].held == frozenset()
+
+
+def test_absent_values_of_an_alias_may_be_several() -> None:
+    entry = {"name": "a.example.com", "type": "CNAME", "values": ["x.test", "y.test"], "state": "absent"}
+    assert zones.assign([ZONE], [entry])[1] == []

@@ -200,6 +200,32 @@ def test_foreign_values_and_their_ttl_survive(reopen: Callable[[], Provider], zo
     assert ours(reopen()) == before
 
 
+@pytest.mark.parametrize("changed_only", [False, True])
+def test_an_absent_value_of_ours_goes_and_a_foreign_one_stays(
+    reopen: Callable[[], Provider], zone: str, changed_only: bool
+) -> None:
+    """At once, whatever ``retire`` says; then nothing is left to plan, and it stays theirs when others put it there."""
+    name = f"k1._domainkey.{zone}"
+    keys = [f"v=DKIM1; k=rsa; p={letter * 392}" for letter in "AB"]
+    foreign = RecordSet.of(name, "TXT", 3600, ["site-verification=abc"])
+    kept = RecordSet.of(f"k2._domainkey.{zone}", "TXT", 3600, keys[1:])
+    put(reopen(), foreign)
+    go(zone, reopen, Wanted((RecordSet.of(name, "TXT", 3600, keys[:1]), kept)))
+    assert len(ours(reopen())[foreign.key].values) == 2
+    absent = RecordSet.of(name, "TXT", 3600, [*keys, "site-verification=abc"])
+    gone = Wanted((kept,), absent=(absent, RecordSet.of(kept.name, "TXT", 60, keys[:1])))
+    never: dict[str, Any] = {"retire": zones.Retire(zones.NEVER), "changed_only": changed_only}
+    outcome = go(zone, reopen, gone, **never)
+    assert (outcome.findings, outcome.count("update"), outcome.count("delete")) == ([], 1, 0)
+    after = ours(reopen())
+    assert after[foreign.key].values == foreign.values
+    assert after[kept.key].values == kept.values
+    assert not go(zone, reopen, gone, **never).changed
+    put(reopen(), RecordSet.of(name, "TXT", 3600, [keys[0], *foreign.values]))
+    assert not go(zone, reopen, gone, **never).changed
+    assert keys[0] in ours(reopen())[foreign.key].values
+
+
 def test_updates_of_values_and_ttl(reopen: Callable[[], Provider], zone: str) -> None:
     one = RecordSet.of(f"a.{zone}", "A", 3600, ["192.0.2.1", "192.0.2.2"])
     for new in (

@@ -321,6 +321,20 @@ def test_what_a_service_cannot_take_is_told_and_the_rest_is_written() -> None:
     assert (again.changed, len(again.findings)) == (False, 1)
 
 
+def test_what_a_service_does_not_let_go_is_told_once_and_the_rest_goes() -> None:
+    class Keeping(MemoryZone):
+        def cost(self, change: Any) -> int:
+            if change.removed and change.key[0] == f"h1.{ZONE}":
+                raise Permanent("it is proxied", "the service says so", "make it DNS only")
+            return super().cost(change)
+
+    zone = Keeping()
+    go(zone, hosts(3))
+    outcome = go(zone, Wanted((), absent=hosts(3).sets))
+    assert [each.where for each in outcome.findings] == [f"zone {ZONE}, record h1.{ZONE} A"]
+    assert sorted(plain(zone.state)) == [(f"h1.{ZONE}", "A")]
+
+
 # RFC 2136: what each refusal means
 
 
