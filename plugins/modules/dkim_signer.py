@@ -14,11 +14,17 @@ description:
   - Writes the signer's configuration, rules and systemd drop-in as one set, and makes the service use it.
   - The set is tested with C(rspamadm configtest) in a copy first. Afterwards the signer must answer on its socket.
     Where it does not, all files are put back as they were and the old configuration runs on.
-  - A change is a reload, which keeps the socket open, except for a change of the drop-in, which needs a restart.
-  - Keys that are not in the list are deleted from the host once the new configuration runs. They stay in the key store.
+  - A change of the set is a reload, which keeps the socket open, except for a change of the drop-in, which needs a
+    restart.
+  - Which keys sign is no part of the set. The rules read a small file of the domain with each message, so another key
+    signs from one message to the next, without a reload.
+  - A key must be on the host, whole and with the right owner and mode, before anything is changed. Files of keys that
+    are not in the list are deleted at last. They stay in the key store.
+  - A state of the key store that is older than the one that was brought here before is refused, and nothing is touched.
+  - A run that is killed is finished by the next one.
 options:
   directory:
-    description: Directory of the configuration, with the keys in its directory C(keys).
+    description: Directory of the configuration, with the keys in its directory C(keys) and what signs in C(signing).
     type: path
     default: /etc/rspamd/mailops
   socket:
@@ -27,7 +33,7 @@ options:
     required: true
   configuration:
     description:
-      - Content of C(rspamd.conf). C(@CPUS@) in it stands for the number of the host's CPUs.
+      - Content of C(rspamd.conf). C(@WORKERS@) in it becomes half the number of the host's CPUs, at least 2.
     type: str
     required: true
   rules:
@@ -38,8 +44,12 @@ options:
     description: Content of the drop-in C(/etc/systemd/system/rspamd.service.d/mailops.conf).
     type: str
     required: true
+  serial:
+    description: Number of the state of the key store that O(keys) and O(signing) are of.
+    type: int
+    required: true
   keys:
-    description: The keys that the configuration names. M(mailops.mta.dkim_signer_key) has brought them.
+    description: The keys that the host holds. M(mailops.mta.dkim_signer_key) has brought them.
     type: list
     elements: dict
     required: true
@@ -57,6 +67,37 @@ options:
         type: str
         choices: [rsa, ed25519]
         required: true
+      fingerprint:
+        description: First 32 hexadecimal digits of SHA-256 over the public key (SubjectPublicKeyInfo).
+        type: str
+        required: true
+      private:
+        description: Whether the key store has its private part. Where it has not, the host must hold the key already.
+        type: bool
+        default: true
+  signing:
+    description: Those of O(keys) that sign. A domain that has none is refused for now (451).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      domain:
+        description: Signing domain.
+        type: str
+        required: true
+      selector:
+        description: Selector.
+        type: str
+        required: true
+      algorithm:
+        description: Algorithm of the key.
+        type: str
+        choices: [rsa, ed25519]
+        required: true
+      fingerprint:
+        description: As in O(keys).
+        type: str
+        required: true
 attributes:
   check_mode:
     support: full
@@ -66,7 +107,7 @@ attributes:
     description: Shows the files. Of keys that go it shows the names only.
   idempotent:
     support: full
-    description: Nothing is written or reloaded where the set is in place and the service runs.
+    description: Nothing is written or reloaded where everything is in place and the service runs.
 """
 
 EXAMPLES = r"""
@@ -76,7 +117,9 @@ EXAMPLES = r"""
     configuration: "{{ lookup('ansible.builtin.template', 'rspamd.conf.j2') }}"
     rules: "{{ lookup('ansible.builtin.file', 'signing.lua') }}"
     unit: "{{ lookup('ansible.builtin.template', 'mailops.conf.j2') }}"
-    keys: "{{ mta_dkim['keys'] }}"
+    serial: "{{ rotation.serial }}"
+    keys: "{{ rotation.holding | selectattr('domain', 'in', mta_dkim.domains) }}"
+    signing: "{{ rotation.signing | selectattr('domain', 'in', mta_dkim.domains) }}"
 """
 
 RETURN = r"""
@@ -85,77 +128,136 @@ files:
   returned: success
   type: list
   elements: str
-  sample: [/etc/rspamd/mailops/rspamd.conf]
+  sample: [/etc/rspamd/mailops/signing/tx.example.com]
+reloaded:
+  description: Whether the service was started, reloaded or restarted, or would be.
+  returned: success
+  type: bool
+  sample: false
 """
 
+import contextlib
 import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.signer import workers
+from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed, SigningKey
 from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd
 
 
 def main():
+    key = {
+        "domain": {"type": "str", "required": True},
+        "selector": {"type": "str", "required": True},
+        "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
+        "fingerprint": {"type": "str", "required": True},
+    }
+    held = {**key, "private": {"type": "bool", "default": True}}
+    lists = {"type": "list", "elements": "dict", "required": True, "no_log": False}
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": "/etc/rspamd/mailops"},
+            "directory": {"type": "path", "default": rspamd.DIRECTORY},
             "socket": {"type": "path", "required": True},
             "configuration": {"type": "str", "required": True},
             "rules": {"type": "str", "required": True},
             "unit": {"type": "str", "required": True},
-            "keys": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "no_log": False,
-                "options": {
-                    "domain": {"type": "str", "required": True},
-                    "selector": {"type": "str", "required": True},
-                    "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
-                },
-            },
+            "serial": {"type": "int", "required": True},
+            "keys": {**lists, "options": held},
+            "signing": {**lists, "options": key},
         },
         supports_check_mode=True,
     )
-    directory, socket = module.params["directory"], module.params["socket"]
-    configuration = module.params["configuration"].replace("@CPUS@", str(os.cpu_count() or 1))
-    files = [
-        rspamd.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
-        rspamd.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
-        rspamd.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
-    ]
-    keys = [
-        rspamd.key_path(directory, Key(given["domain"], given["selector"], given["algorithm"]))
-        for given in module.params["keys"]
-    ]
+    directory = module.params["directory"]
     try:
-        changed = rspamd.differing(files)
-        absent = [path for path in keys if not os.path.exists(path)]
-        stale = rspamd.stale(directory, keys)
-        if absent and not module.check_mode:
-            module.fail_json(msg="Keys are missing on this host: " + ", ".join(absent))
-        if changed and shutil.which("rspamadm"):
-            rspamd.test(configuration, module.params["rules"], directory)
-        started = not changed and not rspamd.running()
-        diff = [_difference(file) for file in changed]
-        diff += [{"before_header": path, "before": "a private key\n", "after": ""} for path in stale]
-        if not module.check_mode:
-            if changed:
-                rspamd.install(changed, directory, socket)
-            elif started:
-                rspamd.start(socket)
-            for path in stale:
-                os.unlink(path)
+        with contextlib.nullcontext() if module.check_mode else rspamd.alone(directory):
+            result = _configure(module, directory)
     except rspamd.SignerError as error:
         module.fail_json(msg=f"The signer was not changed: {error}")
     except OSError as error:
         module.fail_json(msg=f"The signer cannot be configured: {error}")
-    module.exit_json(
-        changed=bool(changed or stale or started),
-        files=sorted([*(file.path for file in changed), *stale]),
-        diff=diff,
-    )
+    module.exit_json(**result)
+
+
+def _configure(module, directory):
+    """Refuses before anything is touched, then goes from what can be undone to what cannot."""
+    serial, socket = module.params["serial"], module.params["socket"]
+    keys = [_key(given) for given in module.params["keys"]]
+    before = rspamd.installed(directory)
+    _refuse_older(before, serial, directory)
+    _refuse_missing(module, keys, directory)
+    tables = rspamd.table_files(directory, [_key(given) for given in module.params["signing"]])
+    configuration = module.params["configuration"].replace("@WORKERS@", str(workers(os.cpu_count() or 1)))
+    whole = [
+        rspamd.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
+        rspamd.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
+        rspamd.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
+    ]
+    after = Installed(serial, rspamd.digest(whole))
+    changed, switched = rspamd.differing(whole), rspamd.differing(tables)
+    stale, marks = rspamd.stale(directory, keys, tables), rspamd.marks(directory, after)
+    follow = bool(changed) or before.digest != after.digest or not rspamd.running()
+    if changed and shutil.which("rspamadm"):
+        rspamd.test(configuration, module.params["rules"], directory)
+    diff = [_difference(file) for file in (*changed, *switched)]
+    diff += [{"before_header": path, "before": "a file\n", "after": ""} for path in stale]
+    touched = bool(switched or follow)
+    if not module.check_mode:
+        if touched:
+            # From here on no older state may come, even where this run is killed.
+            rspamd.mark(directory, Installed(serial))
+        rspamd.write(switched)  # before a reload, so that new rules find what they read
+        if follow:
+            rspamd.install(changed, socket)
+        for path in stale:
+            os.unlink(path)
+        if touched or marks:
+            rspamd.mark(directory, after)
+    return {
+        "changed": bool(touched or stale or marks),
+        "files": sorted([*(file.path for file in (*changed, *switched)), *stale, *marks]),
+        "reloaded": follow,
+        "diff": diff,
+    }
+
+
+def _key(given):
+    key = SigningKey(given["domain"], given["selector"], given["algorithm"], given["fingerprint"])
+    if key.problem:
+        raise rspamd.SignerError(f"{key.file}: {key.problem}")
+    return key
+
+
+def _refuse_older(before, serial, directory):
+    if before.serial is not None and serial < before.serial:
+        raise rspamd.SignerError(
+            f"{directory} has the state {before.serial} of the key store, {serial} is older: of a run that was "
+            "overtaken, or of a store that came back from a backup. Its keys may be gone from DNS. Run "
+            "mailops.mta.rotate_dkim, which begins with the newest state; for a store from a backup, run "
+            "mailops.mta.restore_dkim first"
+        )
+
+
+def _refuse_missing(module, keys, directory):
+    """Nothing may sign with a key that is not here; what signs must be held. In check mode keys are still to come."""
+    known = set(keys)
+    unknown = [key.file for key in map(_key, module.params["signing"]) if key not in known]
+    if unknown:
+        raise rspamd.SignerError(f"these sign, but are not among the keys that the host holds: {', '.join(unknown)}")
+    problems = []
+    for given, key in zip(module.params["keys"], keys):
+        found = rspamd.held_key(directory, key.file)
+        if found.key is not None and found.key.public.fingerprint != key.fingerprint:
+            problems.append(f"{key.file}: it holds another key than is asked for")
+        elif not found.is_whole and not given["private"]:
+            problems.append(
+                f"{key.file}: {found.why}. The key store has no private part of this key, so it cannot be brought: "
+                "restore it to the store from a backup, or have the key replaced with mailops.mta.rotate_dkim"
+            )
+        elif not found.is_whole and not module.check_mode:
+            problems.append(f"{key.file}: {found.why}. The role dkim brings it")
+    if problems:
+        raise rspamd.SignerError("keys are missing on this host:\n" + "\n".join(problems))
 
 
 def _difference(file):

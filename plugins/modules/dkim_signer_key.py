@@ -12,6 +12,9 @@ version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
   - Writes the private keys of a signing host in the form that rspamd reads, for root and the user of rspamd only.
+  - A file's name ends in the first eight digits of its key's fingerprint, so another key is another file, and a file
+    that is in use is never written again. Bringing a key makes nothing sign with it, see M(mailops.mta.dkim_signer).
+  - A key that does not have the fingerprint that is asked for is refused, and no key is written.
   - The keys come from M(mailops.mta.dkim_private_key_info) through the controller's memory. No other key is touched.
   - The task must say C(no_log=true), else the module fails.
 options:
@@ -38,6 +41,10 @@ options:
         type: str
         choices: [rsa, ed25519]
         required: true
+      fingerprint:
+        description: First 32 hexadecimal digits of SHA-256 over the public key (SubjectPublicKeyInfo).
+        type: str
+        required: true
       private_key:
         description: PKCS#8 in PEM form.
         type: str
@@ -57,16 +64,9 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Read the private keys of this signer
-  mailops.mta.dkim_private_key_info:
-    keys: "{{ mta_dkim['keys'] }}"
-  delegate_to: "{{ hostvars['fleet'].mta_fleet.key_host }}"
-  register: private_keys
-  no_log: true
-
-- name: Bring them here
+- name: Bring private keys to this signer
   mailops.mta.dkim_signer_key:
-    keys: "{{ private_keys.private_keys }}"
+    keys: "{{ private_keys }}"
   no_log: true
 """
 
@@ -79,14 +79,15 @@ written:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key, for_rspamd
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import for_rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.core.signing import SigningKey
+from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signers_key
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": "/etc/rspamd/mailops"},
+            "directory": {"type": "path", "default": rspamd.DIRECTORY},
             "keys": {
                 "type": "list",
                 "elements": "dict",
@@ -96,6 +97,7 @@ def main():
                     "domain": {"type": "str", "required": True},
                     "selector": {"type": "str", "required": True},
                     "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
+                    "fingerprint": {"type": "str", "required": True},
                     "private_key": {"type": "str", "required": True, "no_log": True},
                 },
             },
@@ -108,18 +110,26 @@ def main():
     try:
         changed = rspamd.differing([_file(directory, given) for given in module.params["keys"]])
         if changed and not module.check_mode:
-            rspamd.write(changed, directory)
+            with rspamd.alone(directory):
+                rspamd.write(changed)
     except (OSError, ValueError, rspamd.SignerError) as error:
         module.fail_json(msg=f"The keys cannot be brought to the signer: {error}")
     module.exit_json(changed=bool(changed), written=len(changed))
 
 
 def _file(directory, given):
-    key = Key(given["domain"], given["selector"], given["algorithm"])
+    key = SigningKey(given["domain"], given["selector"], given["algorithm"], given["fingerprint"])
     if key.problem:
-        raise ValueError(f"{key.name}: {key.problem}")
+        raise ValueError(f"{key.file}: {key.problem}")
     content = for_rspamd(given["private_key"]).encode("ascii")
-    return rspamd.File(rspamd.key_path(directory, key), content, mode=0o640, secret=True)
+    public = signers_key.SignersKey(content).public
+    if (public.algorithm, public.fingerprint) != (key.algorithm, key.fingerprint):
+        raise ValueError(
+            f"{key.file}: the private key is {public.algorithm} with the fingerprint {public.fingerprint}, "
+            f"{key.algorithm} with {key.fingerprint} is asked for. The key store has another key under this name: "
+            "look at it with mailops.mta.rotate_dkim before any key is changed"
+        )
+    return rspamd.key_file(directory, key, content)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,18 @@
 """Shows messages to a milter as Postfix does and prints what it answers, one JSON object a line.
 
 usage: milter_client.py SOCKET FILE...
+       milter_client.py --until STOP SOCKET FILE     one after the other until the file STOP is there, five a connection
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import struct
 import sys
+import time
 
 CHUNK = 65535
 
@@ -23,6 +27,8 @@ class Milter:
         self.connection.connect(path)
         self.send(b"O", struct.pack("!III", 6, 0x1FF, 0x1FFFFF))
         self.receive()
+        self.send(b"C", b"client.test\x004" + struct.pack("!H", 40000) + b"127.0.0.1\x00")
+        self.send(b"H", b"client.test\x00")
 
     def send(self, command: bytes, data: bytes = b"") -> None:
         self.connection.sendall(struct.pack("!I", len(data) + 1) + command + data)
@@ -49,8 +55,6 @@ class Milter:
                 fields[-1] += b"\n" + line
             elif line:
                 fields.append(line)
-        self.send(b"C", b"client.test\x004" + struct.pack("!H", 40000) + b"127.0.0.1\x00")
-        self.send(b"H", b"client.test\x00")
         self.send(b"M", b"<bounce@tx.acme.test>\x00")
         self.send(b"R", b"<someone@sink.test>\x00")
         for field in fields:
@@ -71,7 +75,30 @@ class Milter:
                 return {"action": command.decode(), "text": data.rstrip(b"\x00").decode(), "headers": signatures}
 
 
+def load(stop: str, path: str, message: bytes) -> dict[str, object]:
+    """How many messages were signed and refused, and by which selectors."""
+    sent, refused, selectors, end = 0, [], set(), time.monotonic() + 600
+    while not os.path.exists(stop) and time.monotonic() < end:
+        try:
+            milter = Milter(path)
+            for _number in range(5):
+                sent += 1
+                answer = milter.show(message)
+                found = re.findall(r"\bs=([^;]+)", "".join(map(str, answer["headers"])))
+                selectors.update(found)
+                if answer["action"] != "a" or len(found) != 2:
+                    refused.append(answer["text"])
+        except (OSError, struct.error) as error:
+            refused.append(str(error))
+    return {"sent": sent, "refused": refused, "selectors": sorted(selectors)}
+
+
 def main() -> None:
+    if sys.argv[1] == "--until":
+        stop, path, name = sys.argv[2:]
+        with open(name, "rb") as file:
+            print(json.dumps(load(stop, path, file.read())))
+        return
     for path in sys.argv[2:]:
         with open(path, "rb") as file:
             message = file.read()

@@ -6,6 +6,17 @@
 local options = rspamd_config:get_all_opt('signing')
 local sign = rspamd_plugins.dkim.sign
 
+-- Read for each message, so that another key signs from one message to the next and without a reload.
+local function key_files(domain)
+  local file = domain:match('^[a-z0-9._-]+$') and io.open(options.directory .. '/signing/' .. domain)
+  if not file then
+    return
+  end
+  local text = file:read('*a')
+  file:close()
+  return text and text ~= '' and text or nil
+end
+
 local function refuse(task, action, text)
   task:set_pre_result(action, text, 'signing')
 end
@@ -28,12 +39,12 @@ rspamd_config:register_symbol {
       return refuse(task, 'reject', 'the From field must hold exactly one address')
     end
     local domain = from[1].domain:lower()
-    local selectors = options.domains[domain]
-    if not selectors then
+    local files = key_files(domain)
+    if not files then
       return refuse(task, 'soft reject', 'this server has no DKIM key for the domain in the From field')
     end
-    for _, selector in ipairs(selectors) do
-      local key = options.directory .. '/' .. selector .. '._domainkey.' .. domain .. '.key'
+    for name in files:gmatch('[^\n]+') do
+      local selector, key = name:match('^[^.]+'), options.directory .. '/keys/' .. name
       if not sign(task, { domain = domain, selector = selector, key = key }) then
         return refuse(task, 'soft reject', 'the message could not be signed')
       end

@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dkim_signer_info
+short_description: Find out with which DKIM keys a host really signs
+version_added: 0.1.0
+author: mailops.mta contributors (@mailops)
+description:
+  - Shows the running signer a message for each domain through its milter socket, as Postfix does. A milter only
+    answers, so nothing is delivered. Each signature that comes back is verified with the key files of the host. So it
+    is not a configuration that tells what signs, but signatures.
+  - Tells also which keys the host holds, whole and with the right owner and mode, and which state of the key store it
+    was given.
+  - Private keys are read and never returned.
+  - A signer that is broken or absent is no failure, but what was to be found out.
+options:
+  directory:
+    description: Directory of the signer.
+    type: path
+    default: /etc/rspamd/mailops
+  socket:
+    description: Path of the milter socket.
+    type: path
+    required: true
+  domains:
+    description: Domains that the host signs for. Those that it was told to sign for before are asked about as well.
+    type: list
+    elements: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: It changes nothing.
+  diff_mode:
+    support: N/A
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Find out what signs here
+  mailops.mta.dkim_signer_info:
+    socket: "{{ mta_dkim.socket }}"
+    domains: "{{ mta_dkim.domains }}"
+  register: found
+"""
+
+RETURN = r"""
+signer:
+  description: What was found.
+  returned: always
+  type: dict
+  sample:
+    serial: 17
+    clock: 1795561200.5
+    signs:
+      - domain: tx.example.com
+        selector: mail-20261124
+        algorithm: rsa
+        fingerprint: 0123456789abcdef0123456789abcdef
+    unknown: []
+    holds:
+      - domain: tx.example.com
+        selector: mail-20261124
+        algorithm: rsa
+        fingerprint: 0123456789abcdef0123456789abcdef
+    problems: []
+  contains:
+    serial:
+      description: State of the key store that was brought last. Null where there is none.
+      type: int
+    clock:
+      description: The host's clock, seconds since 1970.
+      type: float
+    signs:
+      description: Keys that made a signature which was verified. Null where the signer does not answer.
+      type: list
+      elements: dict
+    unknown:
+      description:
+        - Domains whose message was not signed, or by a key that lies in no file here. They have no entry in C(signs).
+      type: list
+      elements: str
+    holds:
+      description: Keys that the host could sign with.
+      type: list
+      elements: dict
+    problems:
+      description: What is wrong.
+      type: list
+      elements: str
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.shell import evidence, rspamd
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "default": rspamd.DIRECTORY},
+            "socket": {"type": "path", "required": True},
+            "domains": {"type": "list", "elements": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    found = evidence.gather(module.params["directory"], module.params["socket"], module.params["domains"])
+    module.exit_json(changed=False, signer={**found, "clock": time.time()})
+
+
+if __name__ == "__main__":
+    main()
