@@ -11,7 +11,7 @@ short_description: Read private DKIM keys from the key store
 version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
-  - Returns the private keys that a signing host needs, for M(mailops.mta.dkim_signer). They travel in memory only.
+  - Returns the private keys that a signing host needs, for M(mailops.mta.dkim_signer_key). They travel in memory only.
   - The task must say C(no_log=true). Without it the module fails, since Ansible would print the keys.
   - Each key is checked against its public part before it is given away.
 options:
@@ -20,7 +20,7 @@ options:
     type: path
     default: /var/lib/mailops/dkim
   keys:
-    description: The keys to return. This is the list C(mta_dkim.keys) of a signing host.
+    description: The keys to return. This is what M(mailops.mta.dkim_rotation) returns as C(holding).
     type: list
     elements: dict
     required: true
@@ -38,6 +38,13 @@ options:
         type: str
         choices: [rsa, ed25519]
         required: true
+      fingerprint:
+        description: Which key it must be. Without it the one that has the name.
+        type: str
+      private:
+        description: Whether the store has it. A key with V(false) is left out.
+        type: bool
+        default: true
 attributes:
   check_mode:
     support: full
@@ -53,7 +60,7 @@ attributes:
 EXAMPLES = r"""
 - name: Read the private keys of this signer
   mailops.mta.dkim_private_key_info:
-    keys: "{{ mta_dkim['keys'] }}"
+    keys: "{{ dkim_rotation.holding | selectattr('domain', 'in', mta_dkim.domains) }}"
   delegate_to: "{{ hostvars['fleet'].mta_fleet.key_host }}"
   register: private_keys
   no_log: true
@@ -61,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 private_keys:
-  description: The keys with their private part in the order of O(keys).
+  description: The keys as they were asked for in the order of O(keys), with their private part.
   returned: success
   type: list
   elements: dict
@@ -80,6 +87,7 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import DIRECTORY, KeyStore
 
@@ -97,6 +105,8 @@ def main():
                     "domain": {"type": "str", "required": True},
                     "selector": {"type": "str", "required": True},
                     "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
+                    "fingerprint": {"type": "str"},
+                    "private": {"type": "bool", "default": True},
                 },
             },
         },
@@ -105,30 +115,42 @@ def main():
     if not module.no_log:
         module.fail_json(msg="This task returns private keys. Write 'no_log: true' into it")
     store = KeyStore(module.params["directory"], module.get_bin_path("openssl", required=True))
-    wanted = [Key(given["domain"], given["selector"], given["algorithm"]) for given in module.params["keys"]]
-    found = store.survey(wanted)
+    wanted = {_key(given): given for given in module.params["keys"] if given["private"]}
+    found = store.survey([_key(given) for given in module.params["keys"] if given["private"]])
+    findings = found.findings + [
+        Finding(
+            f"{store.directory}/{key.name}.pem",
+            f"fingerprint {found.public[key.name].fingerprint}",
+            f"the key with {given['fingerprint']} is wanted",
+            "Look with rotate_dkim.yml which key is in use, and restore that one from a backup",
+        )
+        for key, given in wanted.items()
+        if key.name in found.public and given["fingerprint"] not in (None, found.public[key.name].fingerprint)
+    ]
     missing = [key.name for key in found.missing]
-    if found.findings:
+    if findings:
         module.fail_json(
-            msg="The key store is not in order, no key was read:\n" + finding.report(found.findings),
-            findings=[one.as_dict() for one in found.findings],
+            msg="The key store is not in order, no key was read:\n" + finding.report(findings),
+            findings=[one.as_dict() for one in findings],
         )
     if missing and not module.check_mode:
-        module.fail_json(msg=f"The key store {store.directory} has no {', '.join(missing)}. Run dkim_key first")
+        module.fail_json(msg=f"The key store {store.directory} has no {', '.join(missing)}. Run dkim_rotation first")
     module.exit_json(
         changed=False,
         missing=missing,
         private_keys=[
             {
-                "domain": key.domain,
-                "selector": key.selector,
-                "algorithm": key.algorithm,
+                **{name: given[name] for name in ("domain", "selector", "algorithm", "fingerprint") if given[name]},
                 "private_key": found.private[key.name],
             }
-            for key in wanted
+            for key, given in wanted.items()
             if key.name in found.private
         ],
     )
+
+
+def _key(given):
+    return Key(given["domain"], given["selector"], given["algorithm"])
 
 
 if __name__ == "__main__":

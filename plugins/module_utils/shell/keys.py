@@ -5,23 +5,27 @@
 
 Two files for each key, both 0600 in a directory of 0700: NAME.pem (PKCS#8) and NAME.pub (its public part, bound to it).
 A file is linked into place once it is complete and on disk, and nothing here ever overwrites or removes a key.
+Withdrawn keys move into the directory withdrawn, so that their names are free for slots that are used in turn.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import stat
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import keys as core
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.keystore import WITHDRAWN, archived
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
 
 DIRECTORY = "/var/lib/mailops/dkim"
@@ -55,7 +59,7 @@ class KeyStore:
             os.makedirs(os.path.dirname(self.directory) or ".", exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.directory, 0o700)
-            _sync_directory(os.path.dirname(self.directory) or ".")
+            sync_directory(os.path.dirname(self.directory) or ".")
         lock = os.open(self._path(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + patience_seconds
@@ -79,7 +83,8 @@ class KeyStore:
         found = Survey()
         seen: dict[str, core.Key] = {}
         for key in wanted:
-            problem = key.problem if key.name not in seen else "it is asked for twice"
+            # A key of any size may be there, an imported one; which sizes are made is for make().
+            problem = dataclasses.replace(key, bits=None).problem if key.name not in seen else "it is asked for twice"
             if problem:
                 found.findings.append(_finding(f"keys[{key.name}]", key.name, problem, "Correct the list of keys"))
             else:
@@ -95,32 +100,76 @@ class KeyStore:
         return found
 
     def make(self, key: core.Key) -> core.PublicKey:
-        """A new key, on disk when this returns. Raises FileExistsError where there is one, StoreError."""
+        """A new key, or the one that a killed run left there. Raises StoreError, OSError."""
+        found = self.survey([key])
+        if found.findings or key.problem:
+            raise StoreError(str(found.findings[0]) if found.findings else f"{key.name}: {key.problem}")
+        if key.name in found.public:
+            if found.unsealed:
+                self.seal(key, found)
+            return found.public[key.name]
         algorithm = (
             ["-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{key.bits}"]
             if key.algorithm == RSA
             else ["-algorithm", "ED25519"]
         )
-        private = self._run(["genpkey", *algorithm])
-        public = self._public_of(private)
-        if core.private_key(private.decode("ascii"))[0] != key.algorithm or public.bits != key.bits:
-            raise StoreError(f"openssl made another key than {key.algorithm} with {key.bits} bits")
+        return self.place(key, self._run(["genpkey", *algorithm]))
+
+    def make_all(self, wanted: Iterable[core.Key]) -> dict[str, core.PublicKey]:
+        keys = list(wanted)
+        try:
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                made = list(pool.map(self.make, keys))
+        finally:
+            if keys:
+                sync_directory(self.directory)
+        return {key.name: public for key, public in zip(keys, made)}
+
+    def place(self, key: core.Key, private: bytes) -> core.PublicKey:
+        """A private key (PKCS#8) under its name. Raises FileExistsError where there is one, StoreError."""
+        public = self.public_of(private)
+        if core.private_key(private.decode("ascii"))[0] != key.algorithm or key.bits not in (None, public.bits):
+            raise StoreError(f"{key.name} is another key than {key.algorithm} with {key.bits} bits")
         self._place(f"{key.name}.pem", private)
         self._place(f"{key.name}.pub", core.seal(public, private).encode("ascii"))
         return public
 
-    def make_all(self, wanted: Iterable[core.Key]) -> dict[str, core.PublicKey]:
-        keys = list(wanted)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            made = list(pool.map(self.make, keys))
-        if keys:
-            _sync_directory(self.directory)
-        return {key.name: public for key, public in zip(keys, made)}
+    def archive(self, key: core.Key, fingerprint: str) -> bool:
+        """Move a withdrawn key out of the way. False where no key of this fingerprint has the name (any more).
+
+        The private file goes last: wherever a run is killed, the next one still sees by it what is to be moved.
+        Raises StoreError, OSError.
+        """
+        found = self.survey([key])
+        if found.findings:
+            raise StoreError(str(found.findings[0]))
+        if key.name not in found.public or found.public[key.name].fingerprint != fingerprint:
+            return False
+        if found.unsealed:
+            self.seal(key, found)
+        self._make_withdrawn()
+        for end in ("pem", "pub"):
+            self._link(f"{key.name}.{end}", archived(key.name, fingerprint, end))
+        sync_directory(self._path(WITHDRAWN))
+        for end in ("pub", "pem"):
+            os.unlink(self._path(f"{key.name}.{end}"))
+        sync_directory(self.directory)
+        return True
+
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Files of keys by their path in the store. Raises FileExistsError where there is one, OSError."""
+        if any(path.startswith(f"{WITHDRAWN}/") for path in files):
+            self._make_withdrawn()
+        for path, content in sorted(files.items(), key=lambda file: (not file[0].startswith(WITHDRAWN), file[0])):
+            self._place(path, content)
+        if os.path.isdir(self._path(WITHDRAWN)):
+            sync_directory(self._path(WITHDRAWN))
+        sync_directory(self.directory)
 
     def seal(self, key: core.Key, found: Survey) -> None:
         private = found.private[key.name].encode("ascii")
         self._place(f"{key.name}.pub", core.seal(found.public[key.name], private).encode("ascii"))
-        _sync_directory(self.directory)
+        sync_directory(self.directory)
 
     def _look(self, key: core.Key, found: Survey) -> None:
         path = self._path(f"{key.name}.pem")
@@ -133,15 +182,14 @@ class KeyStore:
                     return
                 raise ValueError("its public part is there, the private key is not")
             algorithm, _inner = core.private_key(private.decode("ascii", "replace"))
-            public = core.unseal(sealed.decode("ascii", "replace"), private) if sealed else self._public_of(private)
+            public = core.unseal(sealed.decode("ascii", "replace"), private) if sealed else self.public_of(private)
             if key.algorithm != algorithm:
                 raise ValueError(f"the algorithm {key.algorithm} is wanted, it is {algorithm}")
             if key.bits not in (None, public.bits):
                 raise ValueError(f"{key.bits} bits are wanted, it has {public.bits}")
         except (ValueError, OSError, StoreError) as error:
-            why = error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error)
             remedy = "Restore the file from a backup, or give the key a new selector in the fleet file"
-            found.findings.append(_finding(path, key.name, why, remedy))
+            found.findings.append(_finding(path, key.name, reason(error), remedy))
             return
         if sealed is None:
             found.unsealed.append(key)
@@ -163,19 +211,16 @@ class KeyStore:
 
     def _read(self, name: str) -> Optional[bytes]:
         try:
-            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            why = _access_problem(status) or ("" if stat.S_ISREG(status.st_mode) else "it is no regular file")
-            if why:
-                raise ValueError(f"{name}: {why}")
-            return file.read()
+            return read_private(self._path(name))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def _make_withdrawn(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._path(WITHDRAWN), 0o700)
 
     def _place(self, name: str, content: bytes) -> None:
-        temporary = self._path(f".{name}.new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor, temporary = tempfile.mkstemp(dir=self.directory, prefix=".", suffix=".new")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -185,7 +230,16 @@ class KeyStore:
         finally:
             os.unlink(temporary)
 
-    def _public_of(self, private: bytes) -> core.PublicKey:
+    def _link(self, name: str, other: str) -> None:
+        """A second name for a file. It may be there already, with the same content."""
+        try:
+            os.link(self._path(name), self._path(other), follow_symlinks=False)
+        except FileExistsError:
+            if self._read(other) != self._read(name):
+                raise StoreError(f"{self._path(other)} is another key; nothing was moved") from None
+
+    def public_of(self, private: bytes) -> core.PublicKey:
+        """Raises StoreError where openssl cannot read it, ValueError where it is of another algorithm."""
         return core.public_key(self._run(["pkey", "-pubout", "-outform", "DER"], private))
 
     def _run(self, arguments: list[str], given: bytes = b"") -> bytes:
@@ -204,6 +258,28 @@ class KeyStore:
         return os.path.join(self.directory, name)
 
 
+def read_private(path: str) -> Optional[bytes]:
+    """A file that nobody else may read, or None where there is none. Raises ValueError where others may, OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        why = file_problem(os.fstat(descriptor))
+        if why:
+            raise ValueError(why)
+        return file.read()
+
+
+def file_problem(status: os.stat_result) -> str:
+    return _access_problem(status) or ("" if stat.S_ISREG(status.st_mode) else "it is no regular file")
+
+
+def reason(error: Exception) -> str:
+    """An error in words that name no path and quote no file."""
+    return error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error)
+
+
 def _access_problem(status: os.stat_result) -> str:
     if status.st_uid != os.geteuid():
         return f"it belongs to user id {status.st_uid}, not {os.geteuid()}"
@@ -216,7 +292,7 @@ def _finding(where: str, found: str, why: str, remedy: str) -> Finding:
     return Finding(where=where, found=found, why=why, remedy=remedy)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

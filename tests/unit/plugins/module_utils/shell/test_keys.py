@@ -3,13 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.synchronize
 import os
+import resource
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.keystore import WITHDRAWN, archived
 from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import KeyStore, StoreError
 
 KEY = Key("example.com", "s1-ed25519", "ed25519", 256)
@@ -28,7 +33,8 @@ def _made(store: KeyStore, *keys: Key) -> dict[str, bytes]:
 
 
 def _files(store: KeyStore) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(store.directory).iterdir() if path.name != ".lock"}
+    paths = Path(store.directory).iterdir()
+    return {path.name: path.read_bytes() for path in paths if path.name not in (".lock", WITHDRAWN)}
 
 
 def _why(store: KeyStore, *keys: Key) -> str:
@@ -58,9 +64,22 @@ def test_a_survey_of_nothing_makes_nothing(store: KeyStore) -> None:
 
 def test_a_key_is_never_overwritten(store: KeyStore) -> None:
     files = _made(store, KEY)
-    with store.locked(5), pytest.raises(FileExistsError):
-        store.make(KEY)
+    with store.locked(5):
+        assert store.make(KEY) == store.survey([KEY]).public[KEY.name]
+        with pytest.raises(StoreError, match="rsa is wanted"):
+            store.make(Key(KEY.domain, KEY.selector, "rsa", 2048))
+        with pytest.raises(FileExistsError):
+            store.place(KEY, files[f"{KEY.name}.pem"])
     assert _files(store) == files
+
+
+def test_a_key_that_a_killed_run_made_is_used(store: KeyStore) -> None:
+    files = _made(store, KEY)
+    Path(store.directory, f"{KEY.name}.pub").unlink()
+    with store.locked(5):
+        made = store.make_all([KEY, OTHER])
+    assert {name: content for name, content in _files(store).items() if name.startswith(KEY.name)} == files
+    assert made == store.survey([KEY, OTHER]).public
 
 
 def test_a_run_killed_between_the_two_files_is_finished(store: KeyStore) -> None:
@@ -141,3 +160,98 @@ def test_a_failing_openssl_leaves_nothing(store: KeyStore) -> None:
     with broken.locked(5), pytest.raises(StoreError, match="genpkey failed"):
         broken.make_all([KEY])
     assert not _files(store)
+
+
+def test_a_full_disk_leaves_no_half_key(store: KeyStore) -> None:
+    files = _made(store, KEY)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 50, 119, 150):  # an Ed25519 key has 119 bytes, its public part 151
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with store.locked(5), pytest.raises(OSError, match="too large"):
+                store.make_all([OTHER])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not [name for name in _files(store) if name.endswith(".new")]
+        found = store.survey([KEY, OTHER])
+        assert (found.findings, found.missing + found.unsealed) == ([], [OTHER])
+    assert _made(store, KEY, OTHER).items() >= files.items()
+
+
+def _withdrawn(store: KeyStore) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(store.directory, WITHDRAWN).glob("*")}
+
+
+def test_a_withdrawn_key_moves_and_its_name_is_free(store: KeyStore) -> None:
+    files = _made(store, KEY)
+    first = store.survey([KEY]).public[KEY.name]
+    with store.locked(5):
+        assert store.archive(KEY, first.fingerprint)
+        assert not store.archive(KEY, first.fingerprint)
+        second = store.make(KEY)
+        assert second != first
+        assert not store.archive(KEY, first.fingerprint)
+    assert Path(store.directory, WITHDRAWN).stat().st_mode & 0o777 == 0o700
+    assert _withdrawn(store) == {
+        f"{KEY.name}.{first.fingerprint[:8]}.{end}": files[f"{KEY.name}.{end}"] for end in ("pem", "pub")
+    }
+    assert store.survey([KEY]).public[KEY.name] == second
+
+
+class Killed(BaseException):
+    """The run ends here."""
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_an_archiving_run_killed_anywhere_is_finished(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    files = _made(store, KEY)
+    print_of = store.survey([KEY]).public[KEY.name].fingerprint
+    calls = 0
+
+    def dying(call: Any) -> Any:
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > moment:
+                raise Killed
+            return call(*arguments, **keywords)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in ("mkdir", "link", "unlink", "fsync"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        with contextlib.suppress(Killed), store.locked(5):
+            store.archive(KEY, print_of)
+    assert (calls > moment) == (moment < 7)  # the last of the moments is after the end
+    with store.locked(5):
+        store.archive(KEY, print_of)
+    assert sorted(_withdrawn(store).values()) == sorted(files.values())
+    assert store.survey([KEY]).missing == [KEY]
+
+
+def test_archiving_overwrites_nothing(store: KeyStore) -> None:
+    files = _made(store, KEY)
+    print_of = store.survey([KEY]).public[KEY.name].fingerprint
+    there = Path(store.directory, archived(KEY.name, print_of, "pem"))
+    there.parent.mkdir(0o700)
+    there.write_text("another")
+    there.chmod(0o600)
+    with store.locked(5), pytest.raises(StoreError, match="another key"):
+        store.archive(KEY, print_of)
+    assert there.read_text() == "another"
+    assert {name: content for name, content in _files(store).items() if name in files} == files
+
+
+def test_a_small_key_may_be_there_but_none_is_made(store: KeyStore) -> None:
+    small = Key("example.com", "old", "rsa", 1024)
+    private = subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], check=True, capture_output=True
+    ).stdout
+    with store.locked(5):
+        with pytest.raises(StoreError, match="not 1024"):
+            store.make(small)
+        store.place(small, private)
+    assert (store.survey([small]).findings, store.survey([small]).public[small.name].bits) == ([], 1024)
