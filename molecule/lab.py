@@ -152,7 +152,7 @@ def read_lab() -> Lab:
     inventory = json.loads(done.stdout)
     hosts = plain(inventory["_meta"]["hostvars"])
     fleet = hosts["fleet"]
-    keys = fleet["mta_dkim_keys"]
+    series = fleet["mta_dkim_series"]
     return Lab(
         streams=tuple(
             Stream(
@@ -162,7 +162,7 @@ def read_lab() -> Lab:
                 addresses=tuple(stream["addresses"]),
                 logins=tuple(stream.get("logins", ())),
                 hosts=tuple(inventory[f"stream_{name}"]["hosts"]),
-                algorithms=frozenset(key["algorithm"] for key in keys if key["domain"] == stream["domain"]),
+                algorithms=frozenset(each["algorithm"] for each in series if each["domain"] == stream["domain"]),
             )
             for name, stream in fleet["mta_fleet"]["streams"].items()
         ),

@@ -51,8 +51,10 @@ options:
     elements: dict
   keys:
     description:
-      - The DKIM record sets of the key host, as M(mailops.mta.dkim_key) returns them (C(name) and C(values)).
-      - Where given, DNS must hold the same keys.
+      - The DKIM record sets of the key host, as M(mailops.mta.dkim_rotation) returns them.
+      - Exactly one key of each domain and algorithm must sign, and DNS must show every key as the key host has it.
+      - Leave it out where the key host was not asked. Nobody knows the selectors then, so only signatures that the sink
+        saw are judged.
     type: list
     elements: dict
   hosts:

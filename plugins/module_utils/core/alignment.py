@@ -30,6 +30,7 @@ FCRDNS, SPF, DKIM, DMARC, MX, REPORTS = "fcrdns", "spf", "dkim", "dmarc", "mx", 
 RECORDS = "records"  # everything else that is to stand in DNS
 SOURCE, TLS, RELAY = "source", "tls", "relay"
 CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, RECORDS, SOURCE, TLS, RELAY)
+ACTIVE, RETIRING = "active", "retiring"  # lives of keys that mail under way may be signed with
 WELL_KNOWN_PORTS = (25, 465, 587)  # a relay that nobody meant to open stands on one of these
 
 Record = Mapping[str, Any]
@@ -89,12 +90,7 @@ def _expected_stream(fleet: Fleet, stream: Stream) -> dict[str, Any]:
         "spf": spf_text,
         "spf_parts": dict(spf_parts),
         "dkim": [
-            {
-                "domain": domain,
-                "selector": stream.dkim.selector_for(algorithm),
-                "algorithm": algorithm,
-                "record": stream.dkim.record(domain, algorithm),
-            }
+            {"domain": domain, "algorithm": algorithm}
             for domain in stream.domains
             for algorithm in stream.dkim.algorithms
         ],
@@ -146,7 +142,46 @@ class Seen:
     observations: Sequence[Record] | None = None  # the sink's lines
     probes: Sequence[Record] = ()  # what was sent, with its message_id
     relay: Sequence[Record] | None = None
-    keys: Sequence[Record] | None = None  # DKIM record sets of the key host: name, values (null: not made yet)
+    keys: Sequence[Record] | None = None  # DKIM record sets of the key host, as records of core/rotation
+
+
+@dataclass(frozen=True)
+class Series:
+    """The keys of one domain and algorithm as the key host has them, and aliases that lead to them."""
+
+    domain: str
+    algorithm: str
+    records: tuple[Record, ...] = ()
+
+    @property
+    def where(self) -> str:
+        return f"DKIM key ({self.algorithm}) of {self.domain}"
+
+    def selectors(self, chosen: Callable[[Record], Any]) -> tuple[str, ...]:
+        """Those of keys, not of aliases alone."""
+        found = (key["selector"] for key in self.records if key["type"] == "TXT" and chosen(key))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def signing(self) -> tuple[str, ...]:
+        return self.selectors(lambda key: key.get("signs"))
+
+
+Held = Mapping[tuple[Any, Any], Series]  # by domain and algorithm
+
+
+def _held(keys: Iterable[Record]) -> Held:
+    """What stands or should. A record set whose values are null is not made yet, and what is absent is gone."""
+    found: dict[tuple[Any, Any], list[Record]] = {}
+    for key in keys:
+        if key.get("state", "present") == "present" and key.get("values"):
+            found.setdefault((key.get("domain"), key.get("algorithm")), []).append(key)
+    return {name: Series(*name, tuple(records)) for name, records in found.items()}
+
+
+def _series(wanted: Record, held: Held) -> Series:
+    name = wanted["domain"], wanted["algorithm"]
+    return held.get(name, Series(*name))
 
 
 @dataclass(frozen=True)
@@ -167,9 +202,10 @@ def judge(
     ]
     shown_streams = {address["stream"] for address in addresses}
     by_stream = {stream["name"]: stream for stream in expected["streams"]}
+    held = None if seen.keys is None else _held(seen.keys)
     of_stream = {
         name: [
-            *_judge_stream(by_stream[name], answers, seen.keys),
+            *_judge_stream(by_stream[name], answers, held),
             *_judge_records(expected["records"], name, answers),
         ]
         for name in by_stream
@@ -192,9 +228,8 @@ def judge(
         stream = by_stream[address["stream"]]
         own = [*_judge_address(address, stream, answers)]
         if seen.observations is not None:
-            own.extend(
-                _judge_arrivals(address, stream, sent.get(address["label"], ()), arrived, expected["front_header"])
-            )
+            header = expected["front_header"]
+            own.extend(_judge_arrivals(address, stream, sent.get(address["label"], ()), arrived, header, held))
         findings.extend(verdict.finding for verdict in own if verdict.finding)
         rows.append(_row(address, [*own, *of_stream[address["stream"]], *of_host[address["host"]]]))
     return Proof(tuple(rows), tuple(dict.fromkeys(findings)))
@@ -300,16 +335,15 @@ def _spf_passes(ip: str, name: str, ehlo: str, answers: Answers) -> Verdict:
 # ---- judge: DNS of one stream
 
 
-def _judge_stream(stream: Record, answers: Answers, keys: Sequence[Record] | None) -> Iterable[Verdict]:
+def _judge_stream(stream: Record, answers: Answers, held: Held | None) -> Iterable[Verdict]:
     path = stream["return_path"]
     for name in dict.fromkeys((path["domain"], *stream["domains"])):
         yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, stream["spf"], answers)
         yield from _spf_limits(name, answers)
     for name, text in stream["spf_parts"].items():
         yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, text, answers)
-    held = None if keys is None else {key["name"]: next(iter(key["values"] or ()), None) for key in keys}
-    for key in stream["dkim"]:
-        yield _dkim(key, held, answers)
+    for wanted in stream["dkim"] if held is not None else ():
+        yield from _dkim(_series(wanted, held or {}), answers)
     for domain in stream["dmarc_at"]:
         name = f"_dmarc.{domain}"
         yield from _text(DMARC, name, "DMARC", tags.is_dmarc, tags.parse_dmarc, stream["dmarc"], answers)
@@ -379,33 +413,65 @@ def _spf_limits(name: str, answers: Answers) -> Iterable[Verdict]:
                 yield (_bad if hard else _doubt)(SPF, where, f"{len(text)} characters", problem, remedy)
 
 
-def _dkim(key: Record, held: Mapping[str, str | None] | None, answers: Answers) -> Verdict:
-    name = f"{key['selector']}._domainkey.{key['domain']}"
+def _dkim(series: Series, answers: Answers) -> Iterable[Verdict]:
+    """Exactly one key signs, and DNS shows each as the key host has it."""
+    if len(series.signing) != 1:
+        keys = series.selectors(lambda _key: True)
+        found = f"{_listed(series.signing)} sign" if series.signing else f"{_listed(keys)}, none of which signs"
+        why = "mail is signed with exactly one" if keys else "its mail cannot be signed"
+        remedy = "Run the playbook mailops.mta.site, and see what its report on keys waits for"
+        yield _bad(DKIM, series.where, found if keys else "no key that may be used", why, remedy)
+    aliases = {key["selector"]: _alias_leads(key, answers) for key in series.records if key["type"] == "CNAME"}
+    yield from aliases.values()
+    for key in series.records:
+        # Behind an alias that leads elsewhere stands whatever stands there.
+        if key["type"] == "TXT" and aliases.get(key["selector"], Verdict(DKIM, OK)).state == OK:
+            yield _key_stands(key, answers)
+
+
+def _alias_leads(key: Record, answers: Answers) -> Verdict:
+    where, target = f"{key['name']} CNAME", key["values"][0]
+    answer = answers.get(key["name"], "CNAME")
+    if answer.status == UNANSWERED:
+        return _unknown(DKIM, where, answer.detail)
+    if [_comparable("CNAME", value) for value in answer.values] == [_comparable("CNAME", target)]:
+        return Verdict(DKIM, OK)
+    remedy = f"Publish '{target}' (playbook mailops.mta.dns; where somebody else runs the zone, have them do it)"
+    return _missing_or_bad(key, bool(answer.values))(
+        DKIM, where, _listed(answer.values), f"it is to lead to the key at {target}", remedy
+    )
+
+
+def _key_stands(key: Record, answers: Answers) -> Verdict:
+    """What a receiver finds for the selector is the key that the key host has."""
+    name = names.alias_name(key["domain"], key["selector"])
     where = f"{name} TXT (DKIM)"
-    remedy = "Publish the key that signs (playbook mailops.mta.dns)"
+    remedy = "Publish the key of the key host (playbook mailops.mta.dns)"
     answer = answers.get(name, "TXT")
     if answer.status == UNANSWERED:
         return _unknown(DKIM, where, answer.detail)
     if len(answer.values) != 1:
         count = f"{len(answer.values)} records" if answer.values else "no record"
-        return _bad(DKIM, where, count, "a signature is verified with exactly one", remedy)
+        judged = _missing_or_bad(key, bool(answer.values))
+        return judged(DKIM, where, count, "a signature is verified with exactly one", remedy)
     try:
-        found = tags.parse_dkim(answer.values[0])
-        wanted = held.get(key["record"]) if held is not None else None
-        signing = tags.parse_dkim(wanted) if wanted else None
+        found, wanted = tags.parse_dkim(answer.values[0]), tags.parse_dkim(key["values"][0])
     except ValueError as error:
         return _bad(DKIM, where, f"'{answer.values[0]}'", str(error), remedy)
-    if not found.public_key:
+    if found.public_key != wanted.public_key and not found.public_key:
         return _bad(DKIM, where, "an empty key", "that revokes the selector", remedy)
-    if found.key_type != key["algorithm"]:
-        return _bad(DKIM, where, f"k={found.key_type}", f"the stream signs with {key['algorithm']} here", remedy)
-    if held is not None and signing is None:
-        return _bad(
-            DKIM, where, "a record", "the key host has no key for it", "Make the keys (playbook mailops.mta.site)"
-        )
-    if signing and signing.public_key != found.public_key:
+    if found.public_key != wanted.public_key and not wanted.public_key:
+        return _bad(DKIM, where, "a key", "it is revoked, and whoever has it can still sign with it", remedy)
+    if found.public_key != wanted.public_key:
         return _bad(DKIM, where, "another public key", "it is not the one on the key host, so signatures fail", remedy)
+    if found.key_type != wanted.key_type:
+        return _bad(DKIM, where, f"k={found.key_type}", f"the key is for {wanted.key_type}", remedy)
     return Verdict(DKIM, OK)
+
+
+def _missing_or_bad(key: Record, shown: bool) -> Callable[[str, str, str, str, str], Verdict]:
+    """A key that no mail was signed with may be missing: whoever waits to sign with it goes on waiting."""
+    return _bad if shown or key.get("signs") or key.get("life") in (ACTIVE, RETIRING) else _doubt
 
 
 def _inherits(domain: str, answers: Answers) -> Verdict:
@@ -484,7 +550,12 @@ def _mail_exchangers(path: Record, answers: Answers) -> Iterable[Verdict]:
 
 
 def _judge_arrivals(
-    address: Record, stream: Record, sent: Sequence[Record], arrived: Mapping[Any, Record], front_header: str | None
+    address: Record,
+    stream: Record,
+    sent: Sequence[Record],
+    arrived: Mapping[Any, Record],
+    front_header: str | None,
+    held: Held | None,
 ) -> Iterable[Verdict]:
     if not sent:
         yield _unknown(
@@ -494,6 +565,7 @@ def _judge_arrivals(
         line = arrived.get(probe["message_id"])
         if line is not None:
             yield from _judge_arrival(address, stream, probe, line, front_header)
+            yield from _judge_signatures(stream, probe, line, held, _of(address, probe))
         elif probe.get("error"):
             why = f"the listener on {probe['host']} did not take it"
             yield _bad(SOURCE, _of(address, probe), str(probe["error"]), why, f"See the log on {probe['host']}")
@@ -534,11 +606,36 @@ def _judge_arrival(
     if "fcrdns" in line:
         yield _result(FCRDNS, where, line["fcrdns"], "FCrDNS")
     yield _result(DMARC, where, line.get("dmarc"), "DMARC")
-    signed = {(entry.get("domain"), entry.get("selector")): entry.get("result") for entry in line.get("dkim") or ()}
-    for key in stream["dkim"]:
-        if key["domain"] == probe["domain"]:
-            result = signed.get((key["domain"], key["selector"]))
-            yield _result(DKIM, f"{where}, selector {key['selector']}", {"result": result or "no signature"}, "DKIM")
+
+
+def _judge_signatures(stream: Record, probe: Record, line: Record, held: Held | None, where: str) -> Iterable[Verdict]:
+    """One by the key that signs, of each algorithm. A host that has not followed a rotation yet signs with another."""
+    domain, results = probe["domain"], {}
+    for signature in line.get("dkim") or ():
+        if signature.get("domain") == domain:
+            results[signature.get("selector")] = signature.get("result")
+    if held is None:  # nobody knows the selectors
+        bad = [result for result in results.values() if result != "pass"]
+        result = bad[0] if bad else "pass" if results else "no signature"
+        yield _result(DKIM, where, {"result": result}, "DKIM")
+        return
+    of_domain = [_series(wanted, held) for wanted in stream["dkim"] if wanted["domain"] == domain]
+    for series in of_domain:
+        if len(series.signing) != 1:
+            continue  # the key host's finding stands for all mail
+        (selector,) = series.signing
+        result = results.get(selector)
+        active = series.selectors(lambda key: key.get("life") == ACTIVE)
+        former = [other for other in active if other != selector and results.get(other) == "pass"]
+        if result is None and former:
+            why = f"{probe['host']} has not followed the rotation yet, and {former[0]} stays until it has"
+            remedy = f"Run mailops.mta.rotate_dkim, or site.yml on {probe['host']}"
+            yield _doubt(DKIM, where, f"signed with {former[0]}, not with {selector}", why, remedy)
+            continue
+        elsewhere = {key["selector"] for other in of_domain if other is not series for key in other.records}
+        others = sorted(str(other) for other in results if other not in (None, selector, *elsewhere))
+        absent = f"no signature{f', but by {_listed(others)}' if others else ''}"
+        yield _result(DKIM, f"{where}, selector {selector}", {"result": result or absent}, "DKIM")
 
 
 def _result(column: str, where: str, evaluated: Any, what: str) -> Verdict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names, records, services, zones
@@ -36,7 +36,10 @@ class Zone:
 
 @dataclass(frozen=True)
 class Row:
-    """One declared record set. ``held``: its values are not known, so what stands there is not compared."""
+    """One declared record set. ``held``: its values are not known, so what stands there is not compared.
+
+    ``gone``: its values are withdrawn and must not stand there.
+    """
 
     zone: Zone
     record: RecordSet
@@ -44,6 +47,7 @@ class Row:
     reason: str
     streams: tuple[str, ...]
     domain: str  # whose registry it belongs to: a sending domain, else the zone
+    gone: bool = False
 
     @property
     def where(self) -> str:
@@ -69,16 +73,17 @@ def subject(
     known, asked, wrong = _named(zone_entries, domains)
     expected = expectations or {}
     streams = {stream["name"]: stream for stream in expected.get("streams") or ()}
-    declared, dkim = list(record_entries), list(_key_records(streams.values()))
-    have = {_key(entry) for entry in declared}
-    # A key host that cannot be asked must not make its keys look as if nobody needed them.
-    by_zone, problems = zones.assign(known, [*declared, *(entry for entry in dkim if _key(entry) not in have)])
-    uses: dict[records.Key, tuple[str, tuple[str, ...]]] = {}
-    for entry in (*declared, *dkim):
-        reason, users = uses.get(_key(entry), ("", ()))
-        uses[_key(entry)] = (reason or str(entry.get("reason") or ""), _united(users, entry.get("streams") or ()))
+    declared, withdrawn = _parted(record_entries)
+    by_zone, problems = zones.assign(known, declared)
+    uses = _uses((*declared, *withdrawn))
     owners = _Owners(streams)
-    rows = []
+
+    def row(zone: str, record: RecordSet, gone: bool) -> Row:
+        use = uses.get(record.key, _Use())
+        domain = use.domain or owners.domain(record, use.streams) or zone
+        return Row(known[zone], record, not record.values, use.reason, use.streams, domain, gone)
+
+    rows: list[Row] = []
     for zone, wanted in by_zone.items():
         sets = [
             *wanted.sets,
@@ -87,12 +92,72 @@ def subject(
                 for key in sorted(wanted.held - {each.key for each in wanted.sets})
             ),
         ]
-        for each in sets:
-            reason, users = uses.get(each.key, ("", ()))
-            domain = owners.domain(each, users) or zone
-            rows.append(Row(known[zone], _carried(known[zone], each), not each.values, reason, users, domain))
+        rows.extend(row(zone, _carried(known[zone], each), False) for each in sets)
+    taken = {each.record.key for each in rows}
+    # Where something is declared, what is withdrawn is a value beside it. A zone that left the file is not looked at.
+    for zone, unwanted in zones.assign(known, withdrawn)[0].items():
+        rows.extend(row(zone, each, True) for each in unwanted.sets if each.key not in taken)
     whole = Subject(tuple(known.values()), tuple(rows), (), streams, (*wrong, *problems))
-    return _restricted(whole, expected, asked)
+    found = _restricted(whole, expected, asked)
+    return replace(found, findings=(*found.findings, *_without_keys(found.streams.values(), declared)))
+
+
+@dataclass(frozen=True)
+class _Use:
+    """What a record set is for, who uses it, and the domain that signs with it where it is of a DKIM key."""
+
+    reason: str = ""
+    streams: tuple[str, ...] = ()
+    domain: str = ""
+
+
+def _uses(entries: Iterable[Record]) -> dict[records.Key, _Use]:
+    found: dict[records.Key, _Use] = {}
+    for entry in entries:
+        known = found.get(_key(entry), _Use())
+        found[_key(entry)] = _Use(
+            known.reason or str(entry.get("reason") or ""),
+            _united(known.streams, entry.get("streams") or ()),
+            known.domain or str(entry.get("domain") or ""),
+        )
+    return found
+
+
+def _parted(entries: Iterable[Record]) -> tuple[list[Record], list[dict[str, Any]]]:
+    """What must stand, and what must not any more.
+
+    A key that has no value yet stands nowhere; it counts where its domain has no other one of its algorithm.
+    """
+    everything = list(entries)
+    present = [entry for entry in everything if entry.get("state") != "absent"]
+    made = {_series(entry) for entry in present if entry.get("values")}
+    declared = [
+        entry for entry in present if entry.get("values") or not entry.get("algorithm") or _series(entry) not in made
+    ]
+    withdrawn = [
+        {**entry, "state": "present"} for entry in everything if entry.get("state") == "absent" and entry.get("values")
+    ]
+    return declared, withdrawn
+
+
+def _series(entry: Record) -> tuple[Any, Any]:
+    return entry.get("domain"), entry.get("algorithm")
+
+
+def _without_keys(streams: Iterable[Record], declared: Iterable[Record]) -> Iterator[Finding]:
+    """A key host that cannot be asked must not make its keys look as if nobody needed them."""
+    have = {_series(entry) for entry in declared}
+    missing = [
+        f"DKIM key ({key['algorithm']}) of {key['domain']}"
+        for stream in streams
+        for key in stream.get("dkim") or ()
+        if _series(key) not in have
+    ]
+    if missing:
+        where = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
+        why = "nobody can tell at which selector it stands, and whether what stands there is right"
+        remedy = "Let this reach the key host; where it has no key, run the playbook mailops.mta.site"
+        yield Finding(where, "no key is known", why, remedy, WARNING)
 
 
 def _named(zone_entries: Iterable[Record], domains: Iterable[str]) -> tuple[dict[str, Zone], list[str], list[Finding]]:
@@ -124,14 +189,6 @@ def _key(entry: Record) -> records.Key:
     with contextlib.suppress(ValueError):  # assign has a finding for it
         name = names.to_ascii(name)
     return (name, str(entry.get("type") or "").upper())
-
-
-def _key_records(streams: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    for stream in streams:
-        for key in stream.get("dkim") or ():
-            name = key.get("record") or f"{key['selector']}._domainkey.{key['domain']}"
-            reason = f"DKIM key ({key['algorithm']}) of {key['domain']}"
-            yield {"name": name, "type": "TXT", "values": None, "reason": reason, "streams": [stream["name"]]}
 
 
 def _united(*lists: Iterable[str]) -> tuple[str, ...]:

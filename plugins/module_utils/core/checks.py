@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, registry, services, tags, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    names,
+    postfix,
+    registry,
+    services,
+    tags,
+    zones,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, POSTFIX, POWERMTA, RSA, Fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import nearest, shown
 
+DAY_SECONDS = 86400
 ENGINE_ALGORITHMS = {POSTFIX: (RSA, ED25519), POWERMTA: (RSA,)}
 
 
@@ -27,6 +35,8 @@ def check(fleet: Fleet) -> list[Finding]:
         _streams_share_nothing,
         _separate_streams_are_separate,
         _dkim_can_be_signed,
+        _dkim_names_fit,
+        _dkim_keys_can_be_replaced,
         _dmarc_reports_are_authorised,
         _dmarc_is_inherited,
         _subdomain_policies_count,
@@ -161,12 +171,6 @@ def _names_are_served(fleet: Fleet) -> Iterable[Finding]:
         delegate = stream.dkim.delegate
         if delegate:
             yield from unserved(f"streams.{stream.name}.dkim.delegate", delegate, "the delegated DKIM keys")
-            for record in (
-                stream.dkim.record(*key) for key in itertools.product(stream.domains, stream.dkim.algorithms)
-            ):
-                if len(record) > names.MAX_NAME:
-                    why = f"its name has {len(record)} characters, {names.MAX_NAME} are allowed"
-                    yield Finding(f"streams.{stream.name}.dkim.delegate", f"'{record}'", why, "Use a shorter domain")
             zone = fleet.zones.get(fleet.zone_of(delegate) or "")
             if zone and zone.provider == services.EXTERNAL:
                 yield Finding(
@@ -246,6 +250,73 @@ def _dkim_can_be_signed(fleet: Fleet) -> Iterable[Finding]:
                 "Add rsa",
                 WARNING,
             )
+
+
+def _dkim_names_fit(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        dkim = stream.dkim
+        suffix = f"-{ED25519}" if ED25519 in dkim.algorithms else ""
+        # Named by date, such as s1-20261231b: a second key of one day has a letter more.
+        longest = max(dkim.slots, key=len, default=f"{dkim.selector}-20261231b") + suffix
+        where = f"streams.{stream.name}.dkim." + ("slots" if dkim.slots else "selector")
+        for domain in stream.domains:
+            problem = Key(domain, longest, RSA).problem
+            if problem:
+                found = f"'{names.alias_name(domain, longest)}'"
+                yield Finding(where, found, problem, "Use a shorter one, or a shorter domain")
+            record = names.record_name(domain, longest, dkim.delegate)
+            if dkim.delegate and len(record) > names.MAX_NAME:
+                why = f"its name has {len(record)} characters, {names.MAX_NAME} are allowed"
+                yield Finding(f"streams.{stream.name}.dkim.delegate", f"'{record}'", why, "Use a shorter domain")
+
+
+def _dkim_keys_can_be_replaced(fleet: Fleet) -> Iterable[Finding]:
+    for stream in fleet.streams.values():
+        where, dkim = f"streams.{stream.name}.dkim", stream.dkim
+        lasting = postfix.last_try_seconds(stream.queue_life_seconds) + stream.ttl_seconds
+        if dkim.keep_retired_seconds < lasting:
+            yield Finding(
+                f"{where}.keep_retired_seconds",
+                str(dkim.keep_retired_seconds),
+                f"mail that the old key signed leaves the queue (queue_life_seconds {stream.queue_life_seconds}) up to"
+                f" {lasting - stream.ttl_seconds} seconds later, and its key would be gone",
+                f"Write {lasting} or more, or leave it out",
+            )
+        whole = stream.ttl_seconds + dkim.margin_seconds + dkim.keep_retired_seconds
+        if dkim.every_days and whole > dkim.every_days * DAY_SECONDS:
+            days = -(-whole // DAY_SECONDS)
+            yield Finding(
+                f"{where}.rotation.every_days",
+                str(dkim.every_days),
+                f"to publish a key, wait for caches and retire the old one takes {whole} seconds (ttl_seconds,"
+                " margin_seconds and keep_retired_seconds), so the next would be due before",
+                f"Write {days} or more",
+            )
+        if dkim.slots and not dkim.delegate:
+            yield Finding(
+                f"{where}.slots",
+                f"[{', '.join(dkim.slots)}]",
+                "only aliases that somebody sets once need fixed selectors, and a selector is free again late",
+                "Write delegate: with a domain of yours, or remove slots",
+            )
+        for zone in dict.fromkeys(map(fleet.zone_of, stream.domains)):
+            if zone is None or fleet.zones[zone].provider != services.EXTERNAL:
+                continue
+            if not dkim.delegate:
+                yield Finding(
+                    f"{where}.delegate",
+                    "missing",
+                    f"somebody else runs {zone}, so each new key waits until they have set its record",
+                    "Write delegate: with a domain of yours, and slots: [a, b], whose aliases they set once",
+                    WARNING,
+                )
+            elif not dkim.slots:
+                yield Finding(
+                    f"{where}.slots",
+                    "missing",
+                    f"somebody else runs {zone}, and each new selector would need an alias from them",
+                    "Write slots: [a, b]; their aliases are set once",
+                )
 
 
 def _dmarc_reports_are_authorised(fleet: Fleet) -> Iterable[Finding]:

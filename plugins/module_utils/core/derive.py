@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, postfix, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import ED25519_BITS
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, RSA, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.registry import record_sets
+from ansible_collections.mailops.mta.plugins.module_utils.core.services import EXTERNAL
 from ansible_collections.mailops.mta.plugins.module_utils.core.signer import MILTER_SOCKET
 
 
@@ -31,11 +33,7 @@ def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
         "mta_sasl_users": {login: [stream.name] for stream in _logins(fleet, host) for login in stream.inject_users},
         "mta_dkim": {
             "socket": MILTER_SOCKET,
-            "keys": [
-                {"domain": key["domain"], "selector": key["selector"], "algorithm": key["algorithm"]}
-                for stream in streams
-                for key in _stream_keys(stream)
-            ],
+            "domains": list(dict.fromkeys(domain for stream in streams for domain in stream.domains)),
         },
         **served,
     }
@@ -79,7 +77,7 @@ def fleet_variables(fleet: Fleet) -> dict[str, Any]:
             ],
             "records": record_sets(fleet),
         },
-        "mta_dkim_keys": [key for stream in fleet.streams.values() for key in _stream_keys(stream)],
+        "mta_dkim_series": [series for stream in fleet.streams.values() for series in _stream_series(fleet, stream)],
         "mta_proof": alignment.expectations(fleet),
     }
 
@@ -107,16 +105,27 @@ def _logins(fleet: Fleet, host: str) -> Iterable[Stream]:
     return fleet.streams_on(host)
 
 
-def _stream_keys(stream: Stream) -> list[dict[str, Any]]:
-    return [
-        {
-            "domain": domain,
-            "selector": stream.dkim.selector_for(algorithm),
-            "algorithm": algorithm,
-            "bits": stream.dkim.rsa_bits if algorithm == RSA else 256,
-            "ttl": stream.ttl_seconds,
-            "record": stream.dkim.record(domain, algorithm),
-        }
-        for domain in stream.domains
-        for algorithm in stream.dkim.algorithms
-    ]
+def _stream_series(fleet: Fleet, stream: Stream) -> Iterable[dict[str, Any]]:
+    """The keys that a stream signs with: for each domain and algorithm how they are made, named and replaced."""
+    dkim = stream.dkim
+    for domain in dict.fromkeys(stream.domains):
+        zone = fleet.zone_of(domain)
+        for algorithm in dkim.algorithms:
+            yield {
+                "domain": domain,
+                "algorithm": algorithm,
+                "bits": dkim.rsa_bits if algorithm == RSA else ED25519_BITS,
+                "ttl_seconds": stream.ttl_seconds,
+                "hosts": list(dict.fromkeys(address.host for address in stream.addresses)),
+                "selector": dkim.selector,
+                "every_days": dkim.every_days,
+                "quarters": list(dkim.quarters),
+                "slots": list(dkim.slots),
+                "delegate": dkim.delegate,
+                "external": zone is not None and fleet.zones[zone].provider == EXTERNAL,
+                "first_key": dkim.first_key,
+                "margin_seconds": dkim.margin_seconds,
+                "keep_retired_seconds": dkim.keep_retired_seconds,
+                "proof": fleet.verify is not None,
+                "streams": [stream.name],
+            }

@@ -52,6 +52,7 @@ SINGLE = (
     "front",
     "verify",
     "ttl_seconds",
+    "queue_life_seconds",
     "dkim",
     "dmarc",
     "organisational_dmarc",
@@ -81,6 +82,7 @@ STREAM_KEYS = (
     "verifications",
     "receivers",
     "ttl_seconds",
+    "queue_life_seconds",
 )
 HOST_KEYS = ("engine", "listen", "families", "interface")
 LIMIT_KEYS = tuple(field.name for field in fields(Limits))
@@ -90,7 +92,7 @@ RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_s
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
-_SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,50}(?<!-)(\.(?!-)[a-z0-9-]{1,50}(?<!-))*\Z")
+_SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,40}(?<!-)\Z")  # a date and the algorithm may follow in the same label
 _HEADER = re.compile(r"[A-Za-z0-9-]{2,60}\Z")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 _TLSA = re.compile(r"([0-3]) ([01]) ([012]) ([0-9a-fA-F]+)\Z")
@@ -333,24 +335,80 @@ def _receivers(root: Reader) -> dict[str, ReceiverGroup]:
     return groups
 
 
-def _dkim(root: Reader, stream: Reader) -> Dkim:
-    value = Dkim(algorithms=(RSA, ED25519), rsa_bits=2048, selector="s1")
+_DKIM_KEYS = (
+    "algorithms",
+    "rsa_bits",
+    "selector",
+    "delegate",
+    "slots",
+    "rotation",
+    "first_key",
+    "margin_seconds",
+    "keep_retired_seconds",
+)
+_KEEP_BEYOND_QUEUE = 172800  # seconds: queues of others on the way hold the mail as well
+
+
+def _dkim(root: Reader, stream: Reader, queue_life_seconds: int) -> Dkim:
+    value = Dkim(algorithms=(RSA, ED25519), rsa_bits=2048, selector="s1", quarters=(1, 3))
+    keep = queue_life_seconds + _KEEP_BEYOND_QUEUE
     for reader in (root.mapping("dkim"), stream.mapping("dkim")):
-        reader.known(("algorithms", "rsa_bits", "selector", "delegate"))
+        reader.known(_DKIM_KEYS)
         selector = reader.text("selector", value.selector)
         if not _SELECTOR.match(selector):
             reader.refuse(
-                "selector", shown(selector), "it cannot stand in a DNS name", "Write small letters, digits, hyphens"
+                "selector",
+                shown(selector),
+                "no selector of 63 characters can begin with it, for a date and the algorithm follow",
+                "Write 1 to 40 small letters, digits and inner hyphens",
             )
+        every_days, quarters = _rotation(reader.mapping("rotation"), value)
+        # Two months at most, so that a key which quarters replace is gone before the next is due.
+        keep = reader.integer("keep_retired_seconds", 60, 5184000, keep)
         value = Dkim(
             algorithms=reader.choices("algorithms", (RSA, ED25519), value.algorithms),
             rsa_bits=reader.integer("rsa_bits", 2048, 4096, value.rsa_bits),
             selector=selector,
             delegate=reader.domain("delegate", value.delegate),
+            slots=_slots(reader) or value.slots,
+            every_days=every_days,
+            quarters=quarters,
+            first_key=reader.choice("first_key", ("now", "wait"), value.first_key),
+            margin_seconds=reader.integer("margin_seconds", 0, 604800, value.margin_seconds),
+            keep_retired_seconds=keep,
         )
         if value.rsa_bits % 1024:
             reader.refuse("rsa_bits", shown(value.rsa_bits), "it is no usual key size", "Write 2048, 3072 or 4096")
     return value
+
+
+def _rotation(reader: Reader, value: Dkim) -> tuple[Optional[int], tuple[int, ...]]:
+    """At which age, and at the beginning of which quarters, a key is replaced. ``every_days: 0`` is neither."""
+    reader.known(("every_days", "quarters"))
+    if reader.has("every_days") and reader.has("quarters"):
+        reader.refuse(
+            "quarters",
+            shown(reader.data["quarters"]),
+            "a key is replaced by its age or by the calendar, and every_days says its age",
+            "Remove one of the two",
+        )
+    if reader.has("every_days"):
+        return reader.integer("every_days", 0, 3650) or None, ()
+    if reader.has("quarters"):
+        return None, tuple(sorted(reader.integers("quarters", 1, 4)))
+    return value.every_days, value.quarters
+
+
+def _slots(reader: Reader) -> tuple[str, ...]:
+    slots = reader.words("slots", _SELECTOR, "selector")
+    if reader.has("slots") and len(slots) < 2:
+        why = "a key and the one that replaces it are published at the same time"
+        reader.refuse("slots", shown(reader.data["slots"]), why, "Write two or more, such as [a, b]")
+    for number, slot in enumerate(slots):
+        if slot.endswith(f"-{ED25519}"):
+            place = f"slots[{number}]"
+            reader.refuse(place, shown(slot), "the Ed25519 key of another slot would have this name", "Rename it")
+    return slots
 
 
 _POLICIES = ("none", "quarantine", "reject")
@@ -615,6 +673,9 @@ def _stream(
             "nobody could hand in mail",
             "Write inject_from (networks) or inject_users (logins)",
         )
+    queue_life_seconds = reader.integer(
+        "queue_life_seconds", 60, 2592000, root.integer("queue_life_seconds", 60, 2592000, 432000)
+    )
     limits = {group.name: group.limits for group in groups.values()}
     overrides = reader.mapping("receivers")
     overrides.known(tuple(groups))
@@ -622,15 +683,19 @@ def _stream(
         if group in limits:
             override.known(LIMIT_KEYS)
             limits[group] = _limits(override, limits[group])
+    extra_domains = reader.domains("extra_domains")
+    if domain in extra_domains:
+        place = f"extra_domains[{extra_domains.index(domain)}]"
+        reader.refuse(place, shown(domain), "it stands there twice, for it is the stream's domain", "Remove it here")
     return Stream(
         name=name,
         domain=domain,
-        extra_domains=reader.domains("extra_domains"),
+        extra_domains=extra_domains,
         port=reader.integer("port", 1, 65535, 0),
         inject_from=reader.networks("inject_from"),
         inject_users=reader.words("inject_users", _LOGIN, "login"),
         addresses=_addresses(name, domain, reader),
-        dkim=_dkim(root, reader),
+        dkim=_dkim(root, reader, queue_life_seconds),
         dmarc=_dmarc(root, reader, fleet_domain, organisational),
         mta_sts=_mta_sts(root, reader),
         tls_rpt=reader.mailboxes("tls_rpt") or root.mailboxes("tls_rpt") or (f"tls@{fleet_domain}",),
@@ -639,6 +704,7 @@ def _stream(
         limits=limits,
         ttl_seconds=reader.integer("ttl_seconds", 30, 86400, root.integer("ttl_seconds", 30, 86400, 3600)),
         separate_from=_separate_from(name, reader, root),
+        queue_life_seconds=queue_life_seconds,
         bimi=_bimi(root, reader),
         verifications=_verifications(root, reader),
         caa=_caa(root, reader),

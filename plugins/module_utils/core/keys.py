@@ -23,6 +23,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25
 RSA_BITS = (2048, 3072, 4096)
 ED25519_BITS = 256
 _OIDS = {bytes.fromhex("2a864886f70d010101"): RSA, bytes.fromhex("2b6570"): ED25519}
+_ED25519_HEAD = bytes.fromhex("302a300506032b6570032100")  # what stands before the 32 bytes of a key (RFC 8410 4)
 _SEQUENCE, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x30, 0x02, 0x03, 0x04, 0x06
 _MAX_FILE_NAME = 240  # of the 255 that file systems allow; suffixes need the rest
 
@@ -38,7 +39,7 @@ class Key:
 
     @property
     def name(self) -> str:
-        return f"{self.selector}._domainkey.{self.domain}"
+        return names.alias_name(self.domain, self.selector)
 
     @property
     def problem(self) -> Optional[str]:
@@ -65,6 +66,34 @@ class PublicKey:
         """The text of its record: RSA keys as SubjectPublicKeyInfo, Ed25519 keys bare (RFC 8463 4)."""
         data = self.spki if self.algorithm == RSA else self.spki[-32:]
         return tags.dkim(self.algorithm, base64.b64encode(data).decode("ascii"))
+
+    @property
+    def fingerprint(self) -> str:
+        """By which key host, signing hosts and records are compared: 32 hex digits of SHA-256 over the SPKI."""
+        return hashlib.sha256(self.spki).hexdigest()[:32]
+
+
+def fingerprint_of_record(text: str) -> Optional[str]:
+    """The fingerprint of the key in a DKIM record; "" where it is revoked (p= is empty), None where there is none."""
+    spki = _spki_of_record(text)
+    return hashlib.sha256(spki).hexdigest()[:32] if spki else None if spki is None else ""
+
+
+def bits_of_record(text: str) -> Optional[int]:
+    """The size of the key in a DKIM record, None where there is none."""
+    try:
+        return public_key(_spki_of_record(text) or b"").bits
+    except ValueError:
+        return None
+
+
+def _spki_of_record(text: str) -> Optional[bytes]:
+    try:
+        record = tags.parse_dkim(text)
+        data = base64.b64decode(record.public_key, validate=True)
+    except ValueError:
+        return None
+    return _ED25519_HEAD + data if data and record.key_type == ED25519 else data
 
 
 def public_key(spki: bytes) -> PublicKey:

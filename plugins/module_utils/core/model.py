@@ -43,23 +43,18 @@ class Address:
 
 @dataclass(frozen=True)
 class Dkim:
+    """How keys are made and replaced. Which keys there are, and their selectors, the key host alone knows."""
+
     algorithms: tuple[str, ...]
     rsa_bits: int
-    selector: str
+    selector: str  # what selectors begin with
     delegate: Optional[str] = None  # a domain of ours that holds the keys; the sending domain has aliases to it
-
-    def selector_for(self, algorithm: str) -> str:
-        return self.selector if algorithm == RSA else f"{self.selector}-{algorithm}"
-
-    def alias(self, domain: str, algorithm: str) -> str:
-        """Where a verifier looks for the key (RFC 6376 3.6.2.1)."""
-        return f"{self.selector_for(algorithm)}._domainkey.{domain}"
-
-    def record(self, domain: str, algorithm: str) -> str:
-        """Where the key stands: at the same name, or in the domain that it is delegated to."""
-        if self.delegate is None:
-            return self.alias(domain, algorithm)
-        return f"{self.selector_for(algorithm)}.{domain}.{self.delegate}"
+    slots: tuple[str, ...] = ()  # selectors used in turn, because their aliases are set once; empty: named by date
+    every_days: Optional[int] = None  # a key is replaced at this age
+    quarters: tuple[int, ...] = ()  # or when these quarters of the year begin; neither: on demand only
+    first_key: str = "now"  # now | wait, until caches can hold nothing else
+    margin_seconds: int = 3600  # added to every wait for caches
+    keep_retired_seconds: int = 604800  # how long the key of mail under way stays published
 
 
 @dataclass(frozen=True)
@@ -175,6 +170,7 @@ class Stream:
     limits: Mapping[str, Limits]  # by receiver group, complete
     ttl_seconds: int
     separate_from: tuple[str, ...]  # stream names
+    queue_life_seconds: int = 432000  # how old a message may be at its last attempt but one
     bimi: Optional[Bimi] = None
     verifications: tuple[str, ...] = ()  # texts by which others see that we own the domain
     caa: Optional[Caa] = None

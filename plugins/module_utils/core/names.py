@@ -97,6 +97,16 @@ def reverse_name(ip: str) -> str:
     return ipaddress.ip_address(ip).reverse_pointer
 
 
+def alias_name(domain: str, selector: str) -> str:
+    """Where a verifier looks for a DKIM key (RFC 6376 3.6.2.1)."""
+    return f"{selector}._domainkey.{domain}"
+
+
+def record_name(domain: str, selector: str, delegate: Optional[str]) -> str:
+    """Where a DKIM key stands: at the same name, or in the domain that it is delegated to."""
+    return alias_name(domain, selector) if delegate is None else f"{selector}.{domain}.{delegate}"
+
+
 @functools.cache
 def address_label(ip: str) -> str:
     """``ip`` as a word for service and log names: ``203-0-113-10``, ``fd00-0-0-0-0-0-0-10``."""

@@ -107,6 +107,35 @@ _IF_KNOWN: dict[str, str] = {
 }
 
 
+# Seconds, as postconf(5) has them where nothing is written.
+_MINIMAL_BACKOFF, _MAXIMAL_BACKOFF, _QUEUE_RUN = 300, 4000, 300
+
+
+def last_try_seconds(queue_life_seconds: int) -> int:
+    """How old a message can be when it is tried for the last time: what outlives the queue's limit is tried once more.
+
+    A key must stay published for as long.
+    """
+    return queue_life_seconds + _retry(queue_life_seconds, _MAXIMAL_BACKOFF) + _retry(queue_life_seconds, _QUEUE_RUN)
+
+
+def _retry(queue_life_seconds: int, usual: int) -> int:
+    return min(usual, queue_life_seconds // 10)
+
+
+def _queue_life(seconds: int) -> dict[str, str]:
+    """How long mail and bounces wait; where that is short, they are tried the more often."""
+    settings = {"maximal_queue_lifetime": seconds, "bounce_queue_lifetime": seconds}
+    for name, usual in (
+        ("minimal_backoff_time", _MINIMAL_BACKOFF),
+        ("maximal_backoff_time", _MAXIMAL_BACKOFF),
+        ("queue_run_delay", _QUEUE_RUN),
+    ):
+        if _retry(seconds, usual) < usual:
+            settings[name] = _retry(seconds, usual)
+    return {name: f"{value}s" for name, value in settings.items()}
+
+
 def instances(fleet: Fleet, host: str) -> list[dict[str, Any]]:
     """The instances of one host: its streams in the order of the file, then the front listener if it has one."""
     found = [_stream_instance(fleet, stream, host) for stream in fleet.streams_on(host)]
@@ -157,6 +186,7 @@ def _stream_instance(fleet: Fleet, stream: Stream, host: str) -> dict[str, Any]:
         **_destination_limits(stream, addresses, groups),
         "transport_maps": ", ".join(_route(group) for group in groups),
         "internal_mail_filter_classes": "bounce, notify",
+        **_queue_life(stream.queue_life_seconds),
         **POSTFIX_SETTINGS,
         "non_smtpd_milters": "$smtpd_milters",
     }

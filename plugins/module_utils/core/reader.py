@@ -181,6 +181,16 @@ class Reader:
             return default
         return value
 
+    def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
+        def read(place: str, value: Any) -> Optional[int]:
+            if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+                return value
+            wanted = f"whole number from {low} to {high}"
+            self.refuse(place, shown(value), f"it is no {wanted}", f"Write a {wanted}")
+            return None
+
+        return self._each(key, read)
+
     def _name(self, place: str, value: Any) -> Optional[str]:
         if not isinstance(value, str):
             self.refuse(place, shown(value), "a domain name is expected", "Write a full domain name")

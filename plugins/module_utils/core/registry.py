@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The record sets of a fleet: what stands at each name, why, and which streams use it.
 
-DKIM keys are not in it (only the key host knows them), the aliases of delegated ones are.
+DKIM keys and the aliases of delegated ones are not in it: only the key host knows them.
 """
 
 from __future__ import annotations
@@ -200,9 +200,6 @@ def _domain_records(stream: Stream, add: Add) -> None:
             add(domain, "TXT", text, "proves to somebody else that the domain is ours")
         if stream.bimi:
             add(f"default._bimi.{domain}", "TXT", tags.bimi(stream.bimi), "BIMI, the logo beside its mail")
-        for algorithm in stream.dkim.algorithms if stream.dkim.delegate else ():
-            alias, target = stream.dkim.alias(domain, algorithm), stream.dkim.record(domain, algorithm)
-            add(alias, "CNAME", target, f"leads to its DKIM key ({algorithm}) in our own zone")
 
 
 def _policy_host_records(stream: Stream, add: Add) -> None:

@@ -147,13 +147,13 @@ ROOT = "ansible_collections.mailops.mta.plugins"
         ("core", "x = open('/etc/passwd')"),
         ("core", "from . import names"),
         ("shell", f"from {ROOT}.module_utils.providers import table"),
-        ("shell", f"from {ROOT}.modules import dkim_key"),
+        ("shell", f"from {ROOT}.modules import dkim_rotation"),
         ("shell", "import importlib"),
         ("providers", "import dns.query"),
         ("providers", "from ansible.module_utils.urls import open_url"),
         ("top", "import dns.resolver"),
         ("top", "from ansible_collections.community.dns.plugins.module_utils import zone"),
-        ("top", f"from {ROOT}.modules import dkim_key"),
+        ("top", f"from {ROOT}.modules import dkim_rotation"),
     ],
 )
 def test_a_seeded_violation_is_seen(layer: str, source: str) -> None:

@@ -5,12 +5,23 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, derive, fleet, names, spf, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    alignment,
+    derive,
+    fleet,
+    keys,
+    names,
+    rotation,
+    spf,
+    tags,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import (
     NO,
     UNKNOWN,
@@ -69,22 +80,52 @@ RICH = load(
 EXPECTED = alignment.expectations(LAB)
 
 
+def keys_of(lab=LAB):
+    """The record sets of the key host. As a key that is taken over: by its bare name, active, and signed with."""
+    found = []
+    for each in derive.fleet_variables(lab)["mta_dkim_series"]:
+        suffix = "-ed25519" if each["algorithm"] == "ed25519" else ""
+        found += key_sets(each, (each["slots"] or [each["selector"]])[0] + suffix, KEY)
+    return found
+
+
+def key_sets(series, selector, key, life="active", *, signs=True, state="present"):
+    domain, algorithm = series["domain"], series["algorithm"]
+    common = {"domain": domain, "algorithm": algorithm, "selector": selector, "life": life, "signs": signs}
+    alias, name = names.alias_name(domain, selector), names.record_name(domain, selector, series["delegate"])
+    text = "v=DKIM1; p=" if life == "revoked" else tags.dkim(algorithm, key)
+    sets = [{"name": name, "type": "TXT", "values": [text], "state": state, **common}]
+    if alias != name:
+        sets.append({"name": alias, "type": "CNAME", "values": [name], "state": state, **common})
+    return sets
+
+
+def stands(sets):
+    return {Question(each["name"], each["type"]): Answer(YES, tuple(each["values"])) for each in sets}
+
+
 def world(lab=LAB):
     """Every answer that the lab's derived records give, and what others publish."""
     known = {}
     for entry in derive.record_sets(lab):
         known[Question(entry["name"], entry["type"])] = Answer(YES, tuple(entry["values"]))
-    for key in derive.fleet_variables(lab)["mta_dkim_keys"]:
-        known[Question(key["record"], "TXT")] = Answer(YES, (tags.dkim(key["algorithm"], KEY),))
+    known.update(stands(keys_of(lab)))
     for host in {host for stream in lab.streams.values() for host in stream.return_path.mx}:
         known[Question(host, "A")] = Answer(YES, ("198.18.0.80",))
     return known
 
 
-def prove(known, seen=None, expected=None, **only):
+def prove(known, seen=None, lab=LAB, **only):
+    seen = seen or alignment.Seen()
+    if seen.keys is None:
+        seen = dataclasses.replace(seen, keys=keys_of(lab))
+    return prove_as_it_is(known, seen, lab, **only)
+
+
+def prove_as_it_is(known, seen, lab=LAB, **only):
     while True:
         answers = Answers(known)
-        proof = alignment.judge(expected or EXPECTED, answers, seen or alignment.Seen(), **only)
+        proof = alignment.judge(EXPECTED if lab is LAB else RICH_EXPECTED, answers, seen, **only)
         if not answers.wanted:
             return proof
         known = {**{question: ask(known, question) for question in answers.wanted}, **known}
@@ -101,7 +142,7 @@ def ask(known, question):
 def sent_and_seen():
     by_label = {address["label"]: address for address in EXPECTED["addresses"]}
     path = {stream["name"]: stream["return_path"]["domain"] for stream in EXPECTED["streams"]}
-    keys = [key for stream in EXPECTED["streams"] for key in stream["dkim"]]
+    keys = [key for key in keys_of() if key["type"] == "TXT"]
     probes, lines = [], []
     for number, probe in enumerate(EXPECTED["probes"]):
         address = by_label[probe["label"]]
@@ -116,7 +157,11 @@ def sent_and_seen():
                 "tls": {"version": "TLSv1.3"},
                 "mail_from": f"bounce@{path[probe['stream']]}",
                 "spf": {"result": "pass"},
-                "dkim": [{**key, "result": "pass"} for key in keys if key["domain"] == probe["domain"]],
+                "dkim": [
+                    {"domain": key["domain"], "selector": key["selector"], "result": "pass"}
+                    for key in keys
+                    if key["domain"] == probe["domain"]
+                ],
                 "dmarc": {"result": "pass"},
                 "headers": ["From", "To"],
             }
@@ -160,7 +205,7 @@ NEW = sorted(set(RICH_WORLD) - set(RECORDS), key=lambda question: (question.name
 
 
 def test_records_of_every_kind_pass():
-    assert prove(RICH_WORLD, expected=RICH_EXPECTED).findings == ()
+    assert prove(RICH_WORLD, lab=RICH).findings == ()
     assert {"A", "AAAA", "CAA", "CNAME", "MX", "PTR", "TLSA", "TXT"} <= {question.rtype for question in RICH_WORLD}
     assert Question("_spf1.news.acme.test", "TXT") in NEW
 
@@ -168,7 +213,7 @@ def test_records_of_every_kind_pass():
 @pytest.mark.parametrize("lost", NEW, ids=lambda question: f"{question.name}-{question.rtype}")
 def test_each_lost_record_of_every_kind_is_an_error(lost):
     for answer, state in ((Answer(NO), "FAIL"), (Answer(UNKNOWN, detail="SERVFAIL"), "unknown")):
-        proof = prove({**RICH_WORLD, lost: answer}, expected=RICH_EXPECTED)
+        proof = prove({**RICH_WORLD, lost: answer}, lab=RICH)
         assert {finding.severity for finding in proof.findings} == {"error"}
         assert any(state in row.values() for row in proof.rows)
 
@@ -178,32 +223,34 @@ def test_each_lost_value_is_an_error():
         question = Question(record["name"], record["type"])
         for value in record["values"]:
             left = tuple(each for each in RICH_WORLD[question].values if each != value)
-            proof = prove({**RICH_WORLD, question: Answer(YES, (*left, "203.0.113.1"))}, expected=RICH_EXPECTED)
+            proof = prove({**RICH_WORLD, question: Answer(YES, (*left, "203.0.113.1"))}, lab=RICH)
             assert any(value in finding.why for finding in proof.findings)
 
 
 def test_a_policy_that_hides_the_inherited_one_is_an_error():
     stray = {Question("_dmarc.tx.acme.test", "TXT"): Answer(YES, ("v=DMARC1; p=none",))}
-    proof = prove({**RICH_WORLD, **stray}, expected=RICH_EXPECTED)
+    proof = prove({**RICH_WORLD, **stray}, lab=RICH)
     assert ["inherit" in finding.why for finding in proof.findings] == [True]
 
 
 def test_a_stranger_in_a_part_of_spf_is_an_error():
     part = Question("_spf1.news.acme.test", "TXT")
     wider = RICH_WORLD[part].values[0].replace("v=spf1", "v=spf1 ip4:203.0.113.0/24")
-    proof = prove({**RICH_WORLD, part: Answer(YES, (wider,))}, expected=RICH_EXPECTED)
+    proof = prove({**RICH_WORLD, part: Answer(YES, (wider,))}, lab=RICH)
     assert [finding.where for finding in proof.findings] == ["_spf1.news.acme.test TXT (SPF)"]
 
 
-def test_a_delegated_key_is_compared_with_the_key_host():
-    keys = [
-        {"name": key["record"], "values": [tags.dkim(key["algorithm"], KEY)]}
-        for stream in RICH_EXPECTED["streams"]
-        for key in stream["dkim"]
-    ]
-    assert prove(RICH_WORLD, alignment.Seen(keys=keys), RICH_EXPECTED).findings == ()
-    keys[-1]["values"] = [tags.dkim("rsa", "AAAA")]
-    assert "another public key" in str(prove(RICH_WORLD, alignment.Seen(keys=keys), RICH_EXPECTED).findings)
+def test_a_delegated_key_is_judged_by_its_alias_and_compared_with_the_key_host():
+    keys = keys_of(RICH)
+    assert keys[-1]["type"] == "CNAME"
+    assert prove(RICH_WORLD, lab=RICH).findings == ()
+    alias = Question(keys[-1]["name"], "CNAME")
+    astray = {**RICH_WORLD, alias: Answer(YES, ("s1.acme-outreach.test.dkim.elsewhere.test",))}
+    (finding,) = prove(astray, lab=RICH).findings
+    assert finding.where == "s1._domainkey.acme-outreach.test CNAME"
+    assert "s1.acme-outreach.test.dkim.acme.test" in finding.why
+    keys[-2]["values"] = [tags.dkim("rsa", "AAAA")]
+    assert "another public key" in str(prove(RICH_WORLD, alignment.Seen(keys=keys), RICH).findings)
 
 
 @given(st.sets(st.sampled_from(RECORDS), min_size=1))
@@ -292,17 +339,209 @@ def test_an_open_relay_is_the_fault_of_its_host_only():
 
 
 def test_keys_of_the_key_host_must_be_the_published_ones():
-    keys = [
-        {"name": key["record"], "values": [tags.dkim(key["algorithm"], KEY)]}
-        for stream in EXPECTED["streams"]
-        for key in stream["dkim"]
-    ]
-    assert prove(world(), alignment.Seen(keys=keys)).findings == ()
+    keys = keys_of()
     keys[0]["values"] = [tags.dkim("rsa", "AAAA")]
     assert "another public key" in str(prove(world(), alignment.Seen(keys=keys)).findings[0])
-    for values in (None, [None], []):
+    for values in (None, []):  # not made yet, or of a restored store that must not be believed
         keys[0]["values"] = values
-        assert "has no key" in str(prove(world(), alignment.Seen(keys=keys)).findings[0])
+        (finding,) = prove(world(), alignment.Seen(keys=keys)).findings
+        assert (finding.where, finding.found) == ("DKIM key (rsa) of tx.acme.test", "no key that may be used")
+        assert "mailops.mta.site" in finding.remedy
+
+
+def test_where_the_key_host_was_not_asked_only_signatures_are_proven():
+    """Nobody else knows the selectors."""
+    assert set(states(prove_as_it_is(world(), alignment.Seen()), "dkim").values()) == {"-"}
+    probes, lines = sent_and_seen()
+    seen = alignment.Seen(observations=lines, probes=probes)
+    assert set(states(prove_as_it_is(world(), seen), "dkim").values()) == {"ok"}
+    for line in lines:
+        line["dkim"] = [{**signature, "domain": "other.test"} for signature in line["dkim"]]
+    assert set(states(prove_as_it_is(world(), seen), "dkim").values()) == {"FAIL"}
+
+
+# ---- while keys rotate
+
+SERIES = derive.fleet_variables(LAB)["mta_dkim_series"][0]  # RSA, of the first stream
+OTHER = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+NEXT = Question("s12027q1._domainkey.tx.acme.test", "TXT")
+
+
+def rotating(life, *, new_signs=False, old_life="active", state="present"):
+    """The keys of the lab while the first series goes from s1 to s12027q1, which is in ``life``."""
+    keys = keys_of()
+    keys[0].update(signs=not new_signs, life=old_life)
+    return keys + key_sets(SERIES, "s12027q1", OTHER, life, signs=new_signs, state=state)
+
+
+def seen_with(keys, *selectors):
+    """What the sink sees of the first stream where its RSA signature is by these selectors."""
+    probes, lines = sent_and_seen()
+    for line in lines:
+        others = [each for each in line["dkim"] if each["selector"] != "s1" or each["domain"] != "tx.acme.test"]
+        if any(each["domain"] == "tx.acme.test" for each in line["dkim"]):
+            line["dkim"] = [
+                *others,
+                *({"domain": "tx.acme.test", "selector": selector, "result": "pass"} for selector in selectors),
+            ]
+    return alignment.Seen(observations=lines, probes=probes, relay=relay("refused"), keys=keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "signed"),
+    [
+        (rotating("published"), "s1"),
+        (rotating("verified"), "s1"),
+        (rotating("active", new_signs=True), "s12027q1"),
+        (rotating("active", new_signs=True, old_life="retiring"), "s12027q1"),
+    ],
+    ids=["published", "verified", "active", "retiring"],
+)
+def test_each_stage_of_a_rotation_passes(keys, signed):
+    proof = prove({**world(), **stands(keys)}, seen_with(keys, signed))
+    assert proof.findings == ()
+    assert {row[check] for row in proof.rows for check in alignment.CHECKS} == {"ok"}
+
+
+def test_a_host_that_has_not_followed_yet_is_a_doubt():
+    keys = rotating("active", new_signs=True)
+    proof = prove({**world(), **stands(keys)}, seen_with(keys, "s1"))
+    assert {finding.severity for finding in proof.findings} == {"warning"}
+    assert {finding.found for finding in proof.findings} == {"signed with s1, not with s12027q1"}
+    assert set(states(proof, "dkim").values()) == {"ok", "warn"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "signed"),
+    [
+        (rotating("published"), "s12027q1"),  # a host ran ahead of the key host
+        (rotating("active", new_signs=True, old_life="retiring"), "s1"),  # or was believed to have followed
+        (rotating("published"), "gone"),
+    ],
+)
+def test_a_signature_by_a_key_that_should_not_sign_is_an_error(keys, signed):
+    proof = prove({**world(), **stands(keys)}, seen_with(keys, signed))
+    assert {finding.severity for finding in proof.findings} == {"error"}
+    assert all(f"no signature, but by '{signed}'" in finding.found for finding in proof.findings)
+
+
+@pytest.mark.parametrize(
+    ("life", "nothing", "another"),
+    [
+        ("published", "warning", "error"),
+        ("verified", "warning", "error"),
+        ("retiring", "error", "error"),
+        ("revoked", "warning", "error"),
+        ("active", "error", "error"),
+    ],
+)
+def test_a_key_that_does_not_sign_must_not_be_another_and_retires_in_place(life, nothing, another):
+    keys = rotating(life)
+    for answer, severity in ((Answer(NO), nothing), (Answer(YES, (tags.dkim("rsa", "AAAA"),)), another)):
+        proof = prove({**world(), **stands(keys), NEXT: answer}, alignment.Seen(keys=keys))
+        assert [(finding.where, finding.severity) for finding in proof.findings] == [
+            (f"{NEXT.name} TXT (DKIM)", severity)
+        ]
+    unknown = {NEXT: Answer(UNKNOWN, detail="SERVFAIL")}
+    assert "unknown" in str(prove({**world(), **stands(keys), **unknown}, alignment.Seen(keys=keys)).findings[0])
+
+
+def test_a_compromised_key_must_be_revoked_in_dns():
+    keys = rotating("revoked")
+    assert prove({**world(), **stands(keys)}, alignment.Seen(keys=keys)).findings == ()
+    shown = {NEXT: Answer(YES, (tags.dkim("rsa", OTHER),))}
+    (finding,) = prove({**world(), **shown}, alignment.Seen(keys=keys)).findings
+    assert "revoked" in finding.why
+
+
+def test_what_is_withdrawn_or_not_made_yet_is_not_looked_for():
+    gone = rotating("withdrawn", state="absent")
+    coming = rotating("published")
+    coming[-1]["values"] = None
+    for held in (gone, coming):
+        assert prove(world(), alignment.Seen(keys=held)).findings == ()
+
+
+@pytest.mark.parametrize(("signs", "says"), [((False, False), "none of which signs"), ((True, True), "sign")])
+def test_exactly_one_key_signs(signs, says):
+    keys = rotating("active")
+    keys[0]["signs"], keys[-1]["signs"] = signs
+    (finding,) = prove({**world(), **stands(keys)}, alignment.Seen(keys=keys)).findings
+    assert finding.where == "DKIM key (rsa) of tx.acme.test"
+    assert says in finding.found
+    assert "s12027q1" in finding.found
+
+
+def life_of_a_series(policy):
+    """The keys of a series from run to run while one replaces another: what the key host, DNS and hosts have."""
+    held, wall, steady, dns, signs = (), 1_800_000_000, 0, {}, {}
+    for run in range(24):
+        if run == 5:
+            assert len(held) == 1
+            held = rotation.after(held, rotation.ask(held, policy, rotation.Now(wall, steady), "demand").actions)
+        looks = {
+            name: rotation.Look((rotation.Shown("ns", YES if dns.get(name) else NO, dns.get(name, ()), 60),), True)
+            for name in rotation.questions(held, policy, rotation.Evidence())
+        }
+        holds = frozenset(key.mark for key in rotation.holding(held, policy))
+        signers = {host: rotation.Signer(frozenset(signs.get(host, ())), holds) for host in policy.hosts}
+        passed = frozenset(mark[0] for marks in signs.values() for mark in marks)
+        evidence = rotation.Evidence(looks, signers, passed)
+        step = rotation.step(held, policy, rotation.Now(wall, steady), evidence)
+        held = tuple(made(key) for key in rotation.after(held, step.actions))
+        records = rotation.records(held, policy)
+        dns = {(each["name"], each["type"]): tuple(each["values"]) for each in records if each["state"] == "present"}
+        chosen = rotation.signing(held, policy)
+        # One host follows in the first run, all in the second.
+        late = [host for host in policy.hosts if signs.get(host) and chosen and chosen.mark not in signs[host]]
+        for host in policy.hosts if len(late) < len(policy.hosts) else policy.hosts[:1]:
+            signs[host] = {chosen.mark} if chosen else set()
+        yield held, records, dns, {host: {mark[0] for mark in marks} for host, marks in signs.items()}
+        wall, steady = wall + 15, steady + 15
+
+
+def made(key):
+    if key.record is not None:
+        return key
+    text = tags.dkim("rsa", base64.b64encode(f"key {key.id}".encode()).decode())
+    return dataclasses.replace(key, record=text, fingerprint=keys.fingerprint_of_record(text))
+
+
+@pytest.mark.parametrize("stream", ["marketing", "cold"])
+def test_what_the_key_host_says_passes_in_the_whole_life_of_a_key(stream):
+    """The rotation and the proof agree, with and without aliases; meanwhile a host that is late is a doubt."""
+    (given,) = [
+        each
+        for each in derive.fleet_variables(LAB)["mta_dkim_series"]
+        if (each["algorithm"], each["streams"]) == ("rsa", [stream])
+    ]
+    policy = rotation.Policy.of(given)
+    others = [key for key in keys_of() if (key["domain"], key["algorithm"]) != (policy.domain, "rsa")]
+    known = {**world(), **dict.fromkeys(stands(keys_of()), Answer(NO)), **stands(others)}
+    states_seen, doubts = set(), set()
+    for held, records, dns, signs in life_of_a_series(policy):
+        states_seen |= {key.state for key in held}
+        seen = alignment.Seen(keys=[*others, *records])
+        if rotation.signing(held, policy):
+            probes, lines = sent_and_seen()
+            for probe, line in zip(probes, lines):
+                if probe["domain"] == policy.domain:
+                    line["dkim"] = [each for each in line["dkim"] if each["selector"].endswith("-ed25519")]
+                    by = [
+                        {"domain": policy.domain, "selector": each, "result": "pass"} for each in signs[probe["host"]]
+                    ]
+                    line["dkim"] += by
+            seen = dataclasses.replace(seen, probes=probes, observations=lines)
+        shown = {Question(*name): Answer(YES, values) for name, values in dns.items()}
+        findings = prove({**known, **shown}, seen, streams=[stream]).findings
+        if rotation.signing(held, policy):
+            assert [finding for finding in findings if finding.severity == "error"] == []
+            doubts |= {finding.found for finding in findings}
+        else:
+            assert [finding.where for finding in findings] == [f"DKIM key (rsa) of {policy.domain}"]
+    # A key that every host holds already is verified only in passing.
+    assert states_seen == {*rotation.STATES} - {rotation.VERIFIED}
+    assert len(doubts) == (len(policy.hosts) > 1)
 
 
 def test_limits_choose_rows():
@@ -331,7 +570,7 @@ def test_a_policy_that_is_still_wide_is_a_doubt_and_no_failure():
     known[Question(name, "TXT")] = Answer(
         YES, tuple(wide if tags.is_spf(text) else text for text in known[Question(name, "TXT")].values)
     )
-    proof = alignment.judge(EXPECTED, Answers(known), alignment.Seen())
+    proof = alignment.judge(EXPECTED, Answers(known), alignment.Seen(keys=keys_of()))
     rows = {row["spf"] for row in proof.rows if row["stream"] == stream["name"]}
     assert rows == {"warn"}
     assert [

@@ -66,8 +66,27 @@ RECORDS = [
     ("10.113.0.203.in-addr.arpa", "PTR", ["mta1.tx.example.com"], "reverse of its EHLO name"),
     ("tx.example.com._report._dmarc.partner.net", "TXT", ["v=DMARC1"], "its reports may go there"),
 ]
+KEYS = {  # by the names of their records, as the key host gives them
+    f"{selector}._domainkey.tx.example.com": {
+        "domain": "tx.example.com",
+        "selector": selector,
+        "algorithm": algorithm,
+        "life": "active",
+        "signs": True,
+        "state": "present",
+    }
+    for selector, algorithm in (("s1", "rsa"), ("s1-ed25519", "ed25519"))
+}
 DECLARED = [
-    {"name": name, "type": rtype, "ttl": 300, "values": values, "reason": f"stream tx: {why}", "streams": ["tx"]}
+    {
+        "name": name,
+        "type": rtype,
+        "ttl": 300,
+        "values": values,
+        "reason": f"stream tx: {why}",
+        "streams": ["tx"],
+        **KEYS.get(name, {}),
+    }
     for name, rtype, values, why in RECORDS
 ]
 EXPECTED = {
@@ -82,8 +101,8 @@ EXPECTED = {
             "domains": ["tx.example.com"],
             "return_path": {"domain": "tx.example.com"},
             "dkim": [
-                {"domain": "tx.example.com", "selector": "s1", "algorithm": "rsa"},
-                {"domain": "tx.example.com", "selector": "s1-ed25519", "algorithm": "ed25519"},
+                {"domain": "tx.example.com", "algorithm": "rsa"},
+                {"domain": "tx.example.com", "algorithm": "ed25519"},
             ],
         },
         {"name": "cold", "domains": ["cold.test"], "return_path": {"domain": "cold.test"}, "dkim": []},
@@ -563,16 +582,108 @@ def test_somebody_elses_zone_that_begins_elsewhere_is_asked_through_the_resolver
 
 def test_a_key_that_the_key_host_did_not_give_is_unknown():
     declared = [{**entry, "values": None} if entry["name"] == KEY_AT[0] else entry for entry in DECLARED]
-    for records in (declared, [entry for entry in DECLARED if entry["name"] != KEY_AT[0]]):
-        _given, result = run(Net(), declared=records)
-        assert result.states[KEY_AT] == audit_world.UNKNOWN
-        assert [(finding.where, finding.severity) for finding in result.findings] == [(" ".join(KEY_AT), "warning")]
+    _given, result = run(Net(), declared=declared)
+    assert result.states[KEY_AT] == audit_world.UNKNOWN
+    assert [(finding.where, finding.severity) for finding in result.findings] == [(" ".join(KEY_AT), "warning")]
 
 
-def test_a_key_record_is_used_by_the_stream_that_signs_with_it():
-    declared = [{**entry, "streams": None} if entry["name"] == KEY_AT[0] else entry for entry in DECLARED]
-    (row,) = [row for row in audit_subject.subject(ZONES, declared, EXPECTED).rows if row.record.key == KEY_AT]
-    assert (row.streams, row.reason, row.domain) == (("tx",), "stream tx: DKIM key", "tx.example.com")
+def test_a_key_host_that_was_not_asked_is_a_finding_and_not_a_fleet_without_keys():
+    without_rsa = [entry for entry in DECLARED if entry["name"] != KEY_AT[0]]
+    without_any = [entry for entry in DECLARED if entry["name"] not in KEYS]
+    for declared, where in (
+        (without_rsa, "DKIM key (rsa) of tx.example.com"),
+        (without_any, "DKIM key (rsa) of tx.example.com and 1 more"),
+    ):
+        given, result = run(Net(), declared=declared)
+        assert [(finding.where, finding.severity) for finding in result.findings] == [(where, "warning")]
+        assert where in "\n".join(audit_text.registry(given, {}, asked=False))
+    assert run(Net(), declared=without_any, domains=["cold.test"])[1].findings[-1].found == "no record set"
+
+
+def test_a_key_record_belongs_to_the_domain_that_signs_with_it():
+    target = "s3.tx.example.com.dkim.example.com"
+    key = {**KEYS[KEY_AT[0]], "name": target, "type": "TXT", "values": [DKIM], "streams": []}
+    (row,) = [row for row in audit_subject.subject(ZONES, [*DECLARED, key]).rows if row.record.name == target]
+    assert row.domain == "tx.example.com"
+
+
+# ---- while keys rotate
+
+GONE_AT = "s0._domainkey.tx.example.com", "TXT"
+WITHDRAWN = {
+    **KEYS[KEY_AT[0]],
+    "name": GONE_AT[0],
+    "type": "TXT",
+    "ttl": 300,
+    "selector": "s0",
+    "life": "withdrawn",
+    "signs": False,
+    "state": "absent",
+    "values": [DKIM, "v=DKIM1; p="],
+    "reason": "DKIM key (rsa) of tx.example.com, withdrawn",
+    "streams": ["tx"],
+}
+
+
+def test_a_withdrawn_key_is_gone_everywhere_and_nobody_reads_of_it():
+    given, result = run(Net(), declared=[*DECLARED, WITHDRAWN])
+    assert result.findings == ()
+    assert result.states[GONE_AT] == audit_world.OK
+    text = "\n".join([*audit_text.lines(given, result), *audit_text.registry(given, result.states, asked=True)])
+    assert "s0." not in text
+    assert len(audit_text.table(given, result.states)) == len(RECORDS)
+
+
+@pytest.mark.parametrize("shown", [DKIM, "v=DKIM1; p="])
+def test_a_withdrawn_key_that_a_server_still_shows_is_a_finding(shown):
+    net = Net()
+    net.servers[(B, *GONE_AT)] = yes(shown)
+    given, result = run(net, declared=[*DECLARED, WITHDRAWN])
+    (finding,) = result.findings
+    assert (finding.where, finding.severity) == (f"{' '.join(GONE_AT)} at ns2.example.com ({B})", "warning")
+    assert "withdrawn" in finding.why
+    assert result.states[GONE_AT] == audit_world.DRIFT
+    text = "\n".join(audit_text.lines(given, result))
+    assert "drift" in text
+    assert "mailops.mta.dns --check --diff" in text
+
+
+def test_what_others_have_where_a_key_was_withdrawn_is_their_business():
+    net = Net()
+    for server in net.of[MAIL]:
+        net.servers[(server, *GONE_AT)] = yes(tags.dkim("rsa", KEY_1024))
+    assert run(net, declared=[*DECLARED, WITHDRAWN])[1].findings == ()
+
+
+def test_a_withdrawn_key_of_which_a_server_does_not_tell_is_unknown():
+    net = Net()
+    net.servers[(B, *GONE_AT)] = Answer(UNKNOWN, detail="time-out")
+    _given, result = run(net, declared=[*DECLARED, WITHDRAWN])
+    assert result.states[GONE_AT] == audit_world.UNKNOWN
+    assert [finding.where for finding in result.findings] == [f"server ns2.example.com ({B})"]
+
+
+def test_an_alias_that_is_withdrawn_need_not_lead_to_a_key():
+    alias = {**WITHDRAWN, "type": "CNAME", "values": ["s0.tx.example.com.dkim.example.com"]}
+    assert run(Net(), declared=[*DECLARED, alias])[1].findings == ()
+    net = Net()
+    for server in net.of[MAIL]:
+        net.servers[server, GONE_AT[0], "CNAME"] = yes("s0.tx.example.com.dkim.example.com")
+    assert [finding.where for finding in run(net, declared=[*DECLARED, alias])[1].findings] == [f"{GONE_AT[0]} CNAME"]
+
+
+def test_a_slot_that_is_used_again_is_judged_by_what_is_declared():
+    again = {**WITHDRAWN, "name": KEY_AT[0], "values": [tags.dkim("rsa", KEY_1024)]}
+    given, result = run(Net(), declared=[*DECLARED, again])
+    assert result.findings == ()
+    assert not any(row.gone for row in given.rows)
+
+
+def test_a_key_that_is_not_made_yet_stands_nowhere_while_another_signs():
+    coming = {**WITHDRAWN, "life": "published", "state": "present", "values": None}
+    given, result = run(Net(), declared=[*DECLARED, coming])
+    assert result.findings == ()
+    assert len(given.rows) == len(RECORDS)
 
 
 @pytest.mark.parametrize(
@@ -586,19 +697,17 @@ def test_a_key_record_is_used_by_the_stream_that_signs_with_it():
 )
 def test_a_key_that_is_delegated_into_a_zone_of_ours_is_judged_once(key, shown, says):
     alias, target = "s3._domainkey.tx.example.com", "s3.tx.example.com.dkim.example.com"
+    common = {"ttl": 300, "streams": ["tx"], "domain": "tx.example.com", "selector": "s3", "algorithm": "rsa"}
     declared = [
-        {"name": alias, "type": "CNAME", "ttl": 300, "values": [target], "reason": "alias", "streams": ["tx"]},
-        {"name": target, "type": "TXT", "ttl": 300, "values": [tags.dkim("rsa", key)], "reason": "DKIM key"},
+        {"name": alias, "type": "CNAME", "values": [target], "reason": "alias", **common},
+        {"name": target, "type": "TXT", "values": [tags.dkim("rsa", key)], "reason": "DKIM key", **common},
     ]
-    expected = copy.deepcopy(EXPECTED)
-    dkim = {"domain": "tx.example.com", "selector": "s3", "algorithm": "rsa", "record": target}
-    expected["streams"][0]["dkim"].append(dkim)
     net = Net()
     for server in net.of[MAIL]:
         net.servers[server, alias, "CNAME"] = yes(target)
         if shown is not None:
             net.servers[server, target, "TXT"] = yes(tags.dkim("rsa", shown))
-    given, result = run(net, declared=[*DECLARED, *declared], expected=expected)
+    given, result = run(net, declared=[*DECLARED, *declared])
     assert {row.domain for row in given.rows if row.record.name == target} == {"tx.example.com"}
     assert [finding.where for finding in result.findings] == ([f"{target} TXT"] if says else [])
     assert says in "".join(map(str, result.findings))

@@ -6,9 +6,20 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import derive, fleet, names, registry, spf, tags, zones
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    derive,
+    fleet,
+    names,
+    postfix,
+    registry,
+    rotation,
+    spf,
+    tags,
+    zones,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, errors
 from hypothesis import given
@@ -53,6 +64,7 @@ GOOD = {
     },
 }
 REMOVE = object()
+ALGORITHMS = ("rsa", "ed25519")
 
 
 def changed(*changes):
@@ -406,6 +418,131 @@ WRONG = [
         "64",
     ),
     (
+        "a selector of two labels",
+        [(f"{S}/dkim", {"selector": "mail.eu"})],
+        "streams.transactional.dkim.selector",
+        "mail.eu",
+    ),
+    (
+        "a selector too long for a date",
+        [(f"{S}/dkim", {"selector": "m" * 41})],
+        "streams.transactional.dkim.selector",
+        "a date",
+    ),
+    (
+        "selectors whose keys have names too long",
+        [(f"{S}/domain", f"{('a' * 60 + '.') * 3}example.com"), (f"{S}/dkim", {"selector": "m" * 40})],
+        "streams.transactional.dkim.selector",
+        "240 can be kept",
+    ),
+    (
+        "slots whose keys have names too long",
+        [
+            (f"{S}/domain", f"{('a' * 60 + '.') * 3}example.com"),
+            (f"{S}/dkim", {"slots": ["m" * 40, "b"], "delegate": "d.example.com"}),
+        ],
+        "streams.transactional.dkim.slots",
+        "240 can be kept",
+    ),
+    (
+        "a delegated key whose name is too long only for a date",
+        [(f"{S}/dkim", {"delegate": f"{('a' * 48 + '.') * 4}{'b' * 12}.example.com"})],
+        "streams.transactional.dkim.delegate",
+        "253 are allowed",
+    ),
+    (
+        "keys renewed by age and by the calendar",
+        [(f"{S}/dkim", {"rotation": {"every_days": 90, "quarters": [1]}})],
+        "streams.transactional.dkim.rotation.quarters",
+        "every_days",
+    ),
+    (
+        "a fifth quarter",
+        [("dkim", {"rotation": {"quarters": [1, 5]}})],
+        "dkim.rotation.quarters[1]",
+        "from 1 to 4",
+    ),
+    (
+        "a quarter twice",
+        [("dkim", {"rotation": {"quarters": [2, 2]}})],
+        "dkim.rotation.quarters[1]",
+        "twice",
+    ),
+    (
+        "a calendar that nobody knows",
+        [("dkim", {"rotation": {"months": [1]}})],
+        "dkim.rotation.months",
+        "every_days, quarters",
+    ),
+    (
+        "keys renewed sooner than they can be",
+        [(f"{S}/dkim", {"rotation": {"every_days": 7}})],
+        "streams.transactional.dkim.rotation.every_days",
+        "Write 8 or more",
+    ),
+    (
+        "a retired key that is gone before its mail",
+        [("dkim", {"keep_retired_seconds": 432000 + 4300 + 3599})],
+        "streams.bulk.dkim.keep_retired_seconds",
+        f"Write {432000 + 4300 + 3600} or more",
+    ),
+    (
+        "mail that waits longer than its key",
+        [(f"{S}/queue_life_seconds", 1209600), (f"{S}/dkim", {"keep_retired_seconds": 604800})],
+        "streams.transactional.dkim.keep_retired_seconds",
+        "queue_life_seconds 1209600",
+    ),
+    ("a queue of no time", [(f"{S}/queue_life_seconds", 59)], "streams.transactional.queue_life_seconds", "60"),
+    ("a queue of a year", [("queue_life_seconds", 31536000)], "queue_life_seconds", "2592000"),
+    (
+        "a first key that nobody understands",
+        [(f"{S}/dkim", {"first_key": "later"})],
+        "streams.transactional.dkim.first_key",
+        "now, wait",
+    ),
+    (
+        "one slot",
+        [(f"{S}/dkim", {"slots": ["a"], "delegate": "dkim.example.com"})],
+        "streams.transactional.dkim.slots",
+        "two or more",
+    ),
+    (
+        "a slot that DNS cannot hold",
+        [(f"{S}/dkim", {"slots": ["a", "b_c", "d"], "delegate": "dkim.example.com"})],
+        "streams.transactional.dkim.slots[1]",
+        "b_c",
+    ),
+    (
+        "a slot twice",
+        [(f"{S}/dkim", {"slots": ["a", "b", "a"], "delegate": "dkim.example.com"})],
+        "streams.transactional.dkim.slots[2]",
+        "twice",
+    ),
+    (
+        "a slot with the name of another's Ed25519 key",
+        [(f"{S}/dkim", {"slots": ["a", "a-ed25519"], "delegate": "dkim.example.com"})],
+        "streams.transactional.dkim.slots[1]",
+        "Ed25519",
+    ),
+    (
+        "slots without aliases",
+        [(f"{S}/dkim", {"slots": ["a", "b"]})],
+        "streams.transactional.dkim.slots",
+        "delegate",
+    ),
+    (
+        "new aliases wanted from somebody else for ever",
+        [("zones/example.net", {"provider": "external"}), ("streams/cold/dkim", {"delegate": "dkim.example.com"})],
+        "streams.cold.dkim.slots",
+        "Write slots: [a, b]",
+    ),
+    (
+        "a further domain that is the first",
+        [(f"{S}/extra_domains", ["tx.example.com"])],
+        "streams.transactional.extra_domains[0]",
+        "twice",
+    ),
+    (
         "keys delegated to a zone that is not here",
         [(f"{S}/dkim", {"delegate": "dkim.example.org"})],
         "streams.transactional.dkim.delegate",
@@ -565,6 +702,7 @@ def test_all_findings_are_named_at_once():
     [
         ([("zones/113.0.203.in-addr.arpa", REMOVE)], "streams.transactional.addresses[0]"),
         ([(f"{S}/dkim", {"algorithms": ["ed25519"]})], "streams.transactional.dkim.algorithms"),
+        ([("zones/example.net", {"provider": "external"})], "streams.cold.dkim.delegate"),
         ([(f"{S}/return_path", {"domain": "bounce.example.net"})], "streams.transactional.return_path.domain"),
         ([("hosts/mta3", {"ansible_host": "10.0.0.13"})], "hosts.mta3"),
         ([("hosts/web1", {"engine": "none"})], "hosts.web1"),
@@ -664,7 +802,19 @@ FULL = changed(
     ("caa", {"issue": ["letsencrypt.org"], "issuewild": [], "iodef": "mailto:pki@example.com"}),
     ("bimi", {"logo": "https://example.com/l.svg", "evidence": "https://example.com/l.pem"}),
     ("verifications", ["google-site-verification=abc"]),
-    ("dkim", {"delegate": "dkim.example.com"}),
+    (
+        "dkim",
+        {
+            "delegate": "dkim.example.com",
+            "slots": ["a", "b"],
+            "rotation": {"every_days": 30},
+            "first_key": "wait",
+            "margin_seconds": 60,
+            "keep_retired_seconds": 600000,
+        },
+    ),
+    ("streams/cold/dkim", {"rotation": {"quarters": [1, 3]}}),
+    ("queue_life_seconds", 86400),
     (f"{S}/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),
     ("records", [{**RECORD, "ttl_seconds": 60}]),
 )
@@ -795,21 +945,95 @@ def test_a_policy_host_gets_its_policies_and_their_ids_stand_in_dns():
     assert not [name for name, _rtype in records if name.endswith("mta-sts.example.net")]
 
 
-def test_a_delegated_key_stands_in_our_zone_and_the_sending_domain_leads_to_it():
-    parsed, records = records_of(
-        ("zones/example.net", {"provider": "external"}), ("streams/cold/dkim", {"delegate": "dkim.example.com"})
+def series_of(*changes):
+    parsed, _records = records_of(*changes)
+    return {(each["domain"], each["algorithm"]): each for each in derive.fleet_variables(parsed)["mta_dkim_series"]}
+
+
+def test_each_domain_has_a_series_of_keys_for_each_algorithm():
+    series = series_of((f"{S}/extra_domains", ["shop.example.com"]), ("streams/cold/dkim", {"algorithms": ["rsa"]}))
+    assert set(series) == {
+        *((domain, alg) for domain in ("tx.example.com", "shop.example.com", "news.example.com") for alg in ALGORITHMS),
+        ("example.net", "rsa"),
+    }
+    for each in series.values():
+        assert rotation.Policy.of(each) == rotation.Policy(
+            each["domain"],
+            each["algorithm"],
+            bits=2048 if each["algorithm"] == "rsa" else 256,
+            ttl_seconds=3600,
+            hosts=tuple(each["hosts"]),
+            # So the keys of fleets that wrote nothing, s1 and s1-ed25519, are taken over.
+            selector="s1",
+            quarters=(1, 3),
+            streams=tuple(each["streams"]),
+        )
+        assert json.loads(json.dumps(each)) == each
+    assert series["news.example.com", "rsa"]["hosts"] == ["mta1", "mta2"]
+    assert series["tx.example.com", "rsa"]["hosts"] == ["mta1"]
+    assert series["shop.example.com", "ed25519"]["streams"] == ["transactional"]
+
+
+def test_what_a_stream_says_of_its_keys_goes_before_what_the_fleet_says():
+    everywhere = {
+        "selector": "mail",
+        "rotation": {"every_days": 90},
+        "first_key": "wait",
+        "margin_seconds": 60,
+        "keep_retired_seconds": 700000,
+    }
+    series = series_of(
+        ("dkim", everywhere),
+        ("queue_life_seconds", 259200),
+        (f"{S}/dkim", {"rotation": {"quarters": [4, 2]}, "keep_retired_seconds": 800000}),
+        ("streams/bulk/dkim", {"rotation": {"every_days": 0}, "delegate": "dkim.example.com", "slots": ["a", "b"]}),
+        ("verify", {"sink_domain": "sink.example.org", "sink_host": "rx1"}),
+        ("ttl_seconds", 300),
     )
-    keys = [key for key in derive.fleet_variables(parsed)["mta_dkim_keys"] if key["domain"] == "example.net"]
-    assert [key["record"] for key in keys] == [
-        "s1.example.net.dkim.example.com",
-        "s1-ed25519.example.net.dkim.example.com",
-    ]
-    for key in keys:
-        alias = f"{key['selector']}._domainkey.example.net"
-        assert records[(alias, "CNAME")]["values"] == [key["record"]]
-    for key in derive.fleet_variables(parsed)["mta_dkim_keys"]:
-        if key not in keys:
-            assert key["record"] == f"{key['selector']}._domainkey.{key['domain']}"
+    shown = {
+        domain: [each[key] for key in ("every_days", "quarters", "keep_retired_seconds", "slots", "delegate")]
+        for (domain, algorithm), each in series.items()
+        if algorithm == "rsa"
+    }
+    assert shown == {
+        "tx.example.com": [None, [2, 4], 800000, [], None],
+        "news.example.com": [None, [], 700000, ["a", "b"], "dkim.example.com"],
+        "example.net": [90, [], 700000, [], None],
+    }
+    for each in series.values():
+        common = [each[key] for key in ("selector", "first_key", "margin_seconds", "ttl_seconds", "proof")]
+        assert common == ["mail", "wait", 60, 300, True]
+
+
+@pytest.mark.parametrize("seconds", [60, 3600, 86400, 432000, 2592000])
+def test_a_retired_key_outlives_the_queue_unless_told_otherwise(seconds):
+    parsed, findings = fleet.parse(changed(("queue_life_seconds", seconds), ("streams/cold/queue_life_seconds", 7200)))
+    assert findings == []
+    for name, life in (("bulk", seconds), ("cold", 7200)):
+        stream = parsed.streams[name]
+        assert stream.dkim.keep_retired_seconds >= postfix.last_try_seconds(life) + stream.ttl_seconds
+        assert stream.queue_life_seconds == life
+
+
+def test_keys_are_delegated_where_somebody_else_sets_their_aliases_once():
+    series = series_of(
+        ("zones/example.net", {"provider": "external"}),
+        ("streams/cold/dkim", {"delegate": "dkim.example.com", "slots": ["a", "b"]}),
+    )
+    assert {domain for (domain, _algorithm), each in series.items() if each["external"]} == {"example.net"}
+    assert {each["delegate"] for each in series.values()} == {None, "dkim.example.com"}
+
+
+def test_a_signing_host_is_told_its_domains_and_no_key():
+    parsed, _findings = fleet.parse(GOOD)
+    for host, domains in (
+        ("mta1", ["tx.example.com", "news.example.com"]),
+        ("mta2", ["news.example.com", "example.net"]),
+    ):
+        assert derive.host_variables(parsed, host)["mta_dkim"] == {
+            "socket": "/run/rspamd/dkim.sock",
+            "domains": domains,
+        }
 
 
 def test_a_stream_that_inherits_publishes_no_policy_and_applies_that_of_the_organisation():

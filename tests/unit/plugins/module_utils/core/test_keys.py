@@ -107,3 +107,14 @@ def test_keys_that_cannot_be(key: keys.Key, word: str) -> None:
 def test_a_good_key_has_no_problem() -> None:
     assert keys.Key("example.com", "s1", "rsa", 2048).problem is None
     assert keys.Key("example.com", "s1", "rsa").problem is None
+
+
+def test_a_record_and_its_key_have_one_fingerprint(rsa: bytes) -> None:
+    spki = _openssl("pkey", "-pubout", "-outform", "DER", given=rsa)
+    for public in (keys.public_key(spki), keys.public_key(ED25519_SPKI)):
+        assert keys.fingerprint_of_record(public.record) == public.fingerprint
+        assert keys.bits_of_record(public.record) == public.bits
+    assert keys.fingerprint_of_record("v=DKIM1; p=") == ""
+    assert keys.fingerprint_of_record("v=spf1 -all") is None
+    assert keys.fingerprint_of_record("v=DKIM1; p=!") is None
+    assert [keys.bits_of_record(f"v=DKIM1; {end}") for end in ("p=", "p=AAAA", "k=ed25519; p=AAAA")] == [None] * 3

@@ -126,3 +126,9 @@ def test_servers_are_written_as_people_do(text: str, server: tuple[str, int]) ->
 def test_what_is_no_server_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no server"):
         names.endpoint(text)
+
+
+def test_a_key_stands_where_verifiers_look_or_where_an_alias_leads() -> None:
+    assert names.alias_name("example.com", "s1") == "s1._domainkey.example.com"
+    assert names.record_name("example.com", "s1", None) == names.alias_name("example.com", "s1")
+    assert names.record_name("example.com", "s1", "dkim.example.net") == "s1.example.com.dkim.example.net"

@@ -225,3 +225,25 @@ def test_senders_of_other_streams_are_refused_and_returns_are_rewritten(fleet):
     pattern, _slash, result = tables["return-path.pcre"].strip()[1:].rpartition("/")
     assert re.search(pattern, "a+b@letters.example.com").group(1) == "a+b"
     assert result == " ${1}@bounce.news.example.com"
+
+
+def queue_settings(seconds):
+    document = copy.deepcopy(DOCUMENT)
+    document["streams"]["alerts"]["queue_life_seconds"] = seconds
+    parsed, _findings = fleet_file.parse(document)
+    by_name = {each["name"]: each["main_cf"] for each in postfix.instances(parsed, "mta2")}
+    assert "maximal_queue_lifetime" not in by_name["postfix-front"]  # what waits there is signed behind it
+    usual = {"minimal_backoff_time": "300s", "maximal_backoff_time": "4000s", "queue_run_delay": "300s"}
+    settings = {**usual, **by_name["postfix-alerts"]}
+    names = (*usual, "maximal_queue_lifetime", "bounce_queue_lifetime")
+    return {name: int(re.fullmatch(r"(\d+)s", settings[name]).group(1)) for name in names}
+
+
+@pytest.mark.parametrize("seconds", [60, 69, 599, 2999, 3000, 39999, 40000, 432000, 2592000])
+def test_mail_leaves_the_queue_by_the_time_that_keys_wait_for(seconds):
+    found = queue_settings(seconds)
+    assert found["maximal_queue_lifetime"] == found["bounce_queue_lifetime"] == seconds
+    assert 0 < found["minimal_backoff_time"] <= found["maximal_backoff_time"] <= 4000
+    late = found["maximal_backoff_time"] + found["queue_run_delay"]
+    assert postfix.last_try_seconds(seconds) == seconds + late
+    assert late <= seconds / 5

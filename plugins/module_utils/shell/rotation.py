@@ -1,0 +1,248 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run over the key store: what its journal says, a step of every series, the keys that it asks for, the journal.
+
+A key is on disk before the journal names it, and the journal is on disk before anything outside sees a step. What a
+killed run left is used or cleaned up by the next one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import rotation, rotation_fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors
+from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key, PublicKey
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519
+from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import Action, KeyState, Now, Policy, Tick
+from ansible_collections.mailops.mta.plugins.module_utils.core.rotation_fleet import AllEvidence, Done, Store
+from ansible_collections.mailops.mta.plugins.module_utils.shell import clock, journal
+from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import KeyStore, StoreError
+
+_Actions = tuple[tuple[Policy, Action], ...]
+
+
+class Refused(Exception):
+    """Something is wrong with the store, the clocks or the request. Nothing was changed."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("refused")
+        self.findings = list(findings)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is given; the shapes are those of the module dkim_rotation."""
+
+    series: Sequence[Mapping[str, Any]]
+    evidence: Optional[Mapping[str, Any]] = None
+    serial: Optional[int] = None  # of the state that the evidence was gathered for
+    requests: Sequence[Mapping[str, Any]] = ()
+    without: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    zones: Sequence[str] = ()
+    unknown_keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    done: Done
+    policies: Sequence[Policy]
+    now: Now
+    evidence: AllEvidence
+    before: Store
+    hosts_behind: int
+    archived: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.done.actions or self.archived)
+
+
+class Run:
+    def __init__(self, keys: KeyStore, order: Order, check_mode: bool) -> None:
+        self.keys = keys
+        self.order = order
+        self.check_mode = check_mode
+        self.journal = journal.Journal(os.path.join(keys.directory, journal.JOURNAL))
+
+    def go(self) -> Report:
+        """The caller holds the lock of the store. Raises Refused, StoreError, OSError."""
+        before = self._read()
+        evidence = AllEvidence(self.order.evidence, self.order.without)
+        tick = tick_of(before)
+        now = Now(tick.wall, tick.steady)
+        wanted = rotation_fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
+        told = rotation_fleet.clock_findings(before, tick, evidence.clocks)
+        refused = [*errors(told), *_twice(self.order.series), *self._survey(before, wanted)]
+        archived = [] if self.check_mode or refused else self._archive(before)
+        taken_over, findings = self._take_over(before, wanted, now)
+        refused += findings
+        store = rotation_fleet.with_actions(before, taken_over)
+        asked = rotation_fleet.requested(store, wanted, self.order.requests, now)
+        refused += asked.findings
+        if refused:
+            raise Refused(refused)
+        copied = before.tick is not None and self.journal.identity() != before.file
+        is_current = copied and evidence.is_whole(wanted) and evidence.serial <= before.serial
+        restored = (copied and not is_current) or 0 < before.serial < evidence.serial
+        if self.order.serial not in (None, before.serial):
+            evidence = AllEvidence(None, self.order.without)
+            late = Finding(
+                "the key store",
+                f"state {before.serial} instead of {self.order.serial}",
+                "another run has gone further since this one looked around, so what it saw does not count",
+                "Run rotate_dkim.yml again",
+                "warning",
+            )
+            told.append(late)
+        done = self._advance(asked.store, wanted, now, evidence, restored)
+        actions = (*taken_over, *asked.actions, *done.actions)
+        if done.resting:
+            actions = ()
+        if (restored or is_current) and not done.resting and not actions:
+            actions = self._mark_as_compared(before, wanted)
+        store = done.store if actions else before
+        if actions:
+            store = self._commit(store, actions, max(before.serial, evidence.serial) + 1, tick)
+            if not self.check_mode:
+                archived += self._archive(store)
+        hosts = rotation_fleet.hosts(store, wanted, evidence, now)
+        findings = [*told, *done.findings, *hosts.findings, *_unknown(self.order.unknown_keys)]
+        done = dataclasses.replace(done, store=store, actions=tuple(actions), findings=tuple(findings))
+        return Report(done, wanted, now, evidence, before, hosts.count, archived)
+
+    def _read(self) -> Store:
+        try:
+            return rotation_fleet.fold(self.journal.read())
+        except ValueError as error:
+            raise StoreError(f"{self.journal.path}: {error}. Restore the journal from a backup") from None
+
+    def _survey(self, store: Store, wanted: Sequence[Policy]) -> list[Finding]:
+        """What is wrong with the private keys that hosts must have now or soon."""
+        meant: dict[str, KeyState] = {}
+        for policy in wanted:
+            for key in store.keys_of(policy):
+                if key.private and key.record and (key.usable or key.state in rotation.COMING):
+                    meant[_file_key(policy, key).name] = key
+        asked = [
+            _file_key(policy, key)
+            for policy in wanted
+            for key in store.keys_of(policy)
+            if meant.get(_file_key(policy, key).name) is key
+        ]
+        found = self.keys.survey(asked)
+        findings = list(found.findings)
+        remedy = "Restore the key store from a backup (playbook mailops.mta.restore_dkim)"
+        for lost in found.missing:
+            path = os.path.join(self.keys.directory, f"{lost.name}.pem")
+            findings.append(Finding(path, "no such file", "the journal says that hosts sign with it or will", remedy))
+        for name, public in found.public.items():
+            if public.fingerprint != meant[name].fingerprint:
+                path = os.path.join(self.keys.directory, f"{name}.pem")
+                findings.append(Finding(path, "another key", "it is not the one that the journal names", remedy))
+        if not findings and not self.check_mode:
+            for unsealed in found.unsealed:
+                self.keys.seal(unsealed, found)
+        return findings
+
+    def _archive(self, store: Store) -> list[str]:
+        moved = []
+        for (domain, algorithm), held in store.series.items():
+            for key in held:
+                file = Key(domain, key.selector, algorithm)
+                path = os.path.join(self.keys.directory, f"{file.name}.pem")
+                gone = key.state == rotation.WITHDRAWN and key.private and key.fingerprint
+                if gone and os.path.exists(path) and self.keys.archive(file, key.fingerprint):
+                    moved.append(file.name)
+        return moved
+
+    def _take_over(self, store: Store, wanted: Sequence[Policy], now: Now) -> tuple[_Actions, list[Finding]]:
+        """Keys of older versions of the collection: named by the fleet file, with no journal."""
+        unknown = [policy for policy in wanted if not store.keys_of(policy) and not policy.left]
+        files = {
+            Key(policy.domain, _plain(policy), policy.algorithm): policy
+            for policy in unknown
+            if os.path.exists(os.path.join(self.keys.directory, f"{_plain(policy)}._domainkey.{policy.domain}.pem"))
+        }
+        found = self.keys.survey(list(files))
+        actions = []
+        for file, policy in files.items():
+            if file.name in found.public:
+                key = rotation.fresh((), policy, now, file.selector, rotation.IMPORTED)
+                action = Action("make", _filled(key, found.public[file.name]), rotation.REASONS[rotation.IMPORTED])
+                actions.append((policy, action))
+        return tuple(actions), list(found.findings)
+
+    def _advance(self, store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:
+        done = rotation_fleet.advance(store, wanted, now, evidence, restored)
+        making = [(policy, action) for policy, action in done.actions if action.kind == "make"]
+        if not making or self.check_mode:
+            return done
+        made = self._make(making)
+        others = tuple(each for each in done.actions if each not in making)
+        names = {(policy.domain, policy.algorithm) for policy, _action in making}
+        store = rotation_fleet.with_actions(done.store, made)
+        again = rotation_fleet.advance(store, [policy for policy, _action in making], now, evidence, False)
+        return Done(
+            again.store,
+            (*others, *made, *again.actions),
+            (*(each for each in done.waits if (each[0].domain, each[0].algorithm) not in names), *again.waits),
+            (*done.findings, *(finding for finding in again.findings if finding not in done.findings)),
+        )
+
+    def _make(self, actions: Sequence[tuple[Policy, Action]]) -> _Actions:
+        files = {_file_key(policy, action.key): (policy, action) for policy, action in actions}
+        made = self.keys.make_all(files)
+        return tuple(
+            (policy, dataclasses.replace(action, key=_filled(action.key, made[file.name])))
+            for file, (policy, action) in files.items()
+        )
+
+    def _mark_as_compared(self, store: Store, wanted: Sequence[Policy]) -> _Actions:
+        policy = next(policy for policy in wanted if store.keys_of(policy))
+        why = "the store was copied or restored, and is what its hosts and DNS show"
+        return ((policy, Action("note", store.keys_of(policy)[-1], why)),)
+
+    def _commit(self, store: Store, actions: _Actions, serial: int, tick: Tick) -> Store:
+        if self.check_mode:
+            return dataclasses.replace(store, serial=serial)
+        file = self.journal.identity()
+        self.journal.append(rotation_fleet.lines(actions, serial, tick, file))
+        return dataclasses.replace(store, serial=serial, tick=tick, file=file)
+
+
+def _unknown(names: Sequence[str]) -> list[Finding]:
+    why = "nobody in the fleet signs with it, and whoever has its private part can sign in our name"
+    remedy = "Remove it, or name the stream that needs it under 'records' of the fleet file"
+    return [Finding(name, "a DKIM key that nobody declared", why, remedy, "warning") for name in names]
+
+
+def _twice(series: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    names = [f"{one['domain']} {one['algorithm']}" for one in series]
+    why, remedy = "a domain has one series of keys for each algorithm", "Leave one entry"
+    return [Finding("series", name, why, remedy) for name in sorted({name for name in names if names.count(name) > 1})]
+
+
+def tick_of(store: Store) -> Tick:
+    """The key host's clocks now, and how much of a store's life has gone by."""
+    reading = Tick(int(time.time()), clock.boot_id(), clock.uptime())
+    return dataclasses.replace(reading, steady=rotation.steady_seconds(store.tick, reading))
+
+
+def _file_key(policy: Policy, key: KeyState) -> Key:
+    return Key(policy.domain, key.selector, policy.algorithm, key.bits)
+
+
+def _plain(policy: Policy) -> str:
+    return f"{policy.selector}-{ED25519}" if policy.algorithm == ED25519 else policy.selector
+
+
+def _filled(key: KeyState, public: PublicKey) -> KeyState:
+    return dataclasses.replace(key, record=public.record, fingerprint=public.fingerprint, bits=public.bits)

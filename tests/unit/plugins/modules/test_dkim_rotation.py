@@ -1,0 +1,336 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs over a real key store: what is made, remembered, refused, and what a killed, late or restored run does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.module_utils.shell import clock, journal
+from ansible_collections.mailops.mta.plugins.module_utils.shell import rotation as shell_rotation
+from ansible_collections.mailops.mta.plugins.modules import dkim_rotation
+
+DAY = 86400
+SERIES = {
+    "domain": "tx.example.com",
+    "algorithm": "ed25519",
+    "bits": 256,
+    "ttl_seconds": 60,
+    "hosts": ["mta1", "mta2"],
+    "selector": "mail",
+    "every_days": 90,
+    "margin_seconds": 600,
+    "keep_retired_seconds": 7 * DAY,
+}
+
+
+class Ended(Exception):
+    """What the module returned."""
+
+
+class World:
+    """A store, a clock, DNS that shows what is published, and hosts that follow when they are told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.monkeypatch = monkeypatch
+        self.directory = directory
+        self.wall = 1_800_000_000
+        self.up = 1000
+        self.boot = "first"
+        self.dns: dict[str, list[str]] = {}
+        self.signs: dict[str, list[dict[str, Any]]] = {"mta1": [], "mta2": []}
+        self.holds: dict[str, list[dict[str, Any]]] = {"mta1": [], "mta2": []}
+        self.serials = {"mta1": 0, "mta2": 0}
+        monkeypatch.setattr(shell_rotation.time, "time", lambda: self.wall)
+        monkeypatch.setattr(clock, "uptime", lambda: self.up)
+        monkeypatch.setattr(clock, "boot_id", lambda: self.boot)
+
+    def wait(self, seconds: int) -> None:
+        self.wall += seconds
+        self.up += seconds
+
+    def run(self, *series: dict[str, Any], check: bool = False, **options: Any) -> dict[str, Any]:
+        given = {"directory": str(self.directory), "series": list(series or (SERIES,)), **options}
+
+        class Module(basic.AnsibleModule):  # type: ignore[misc]
+            def __init__(self, argument_spec: Any, **_keywords: Any) -> None:
+                validated = ArgumentSpecValidator(argument_spec).validate(given)
+                assert validated.error_messages == []
+                self.params = validated.validated_parameters
+                self.check_mode = check
+
+            def get_bin_path(self, arg: str, required: bool = False) -> str:
+                return arg
+
+            def exit_json(self, **result: Any) -> None:
+                raise Ended({"failed": False, **result})
+
+            def fail_json(self, **result: Any) -> None:
+                raise Ended({"failed": True, **result})
+
+        self.monkeypatch.setattr(dkim_rotation, "AnsibleModule", Module)
+        with pytest.raises(Ended) as ended:
+            dkim_rotation.main()
+        return dict(ended.value.args[0])
+
+    def look(self, asked: list[dict[str, str]]) -> list[dict[str, Any]]:
+        def server(address: str, name: str) -> dict[str, Any]:
+            values = self.dns.get(name, [])
+            return {"server": address, "status": "yes" if values else "no", "values": values, "ttl": 60}
+
+        return [
+            {**one, "whole": True, "servers": [server(a, one["name"]) for a in ("192.0.2.1", "::1")]} for one in asked
+        ]
+
+    def evidence(self, asked: list[dict[str, str]], *hosts: str) -> dict[str, Any]:
+        told = {
+            host: {
+                "serial": self.serials[host],
+                "clock": self.wall,
+                "signs": self.signs[host],
+                "holds": self.holds[host],
+            }
+            for host in hosts
+        }
+        return {"looks": self.look(asked), "hosts": told, "passed": []}
+
+    def publish(self, result: dict[str, Any]) -> None:
+        for record in result["records"]:
+            if record["state"] == "absent":
+                self.dns.pop(record["name"], None)
+            elif record["values"] is not None:
+                self.dns[record["name"]] = record["values"]
+
+    def follow(self, result: dict[str, Any], *hosts: str) -> None:
+        for host in hosts:
+            assert result["serial"] >= self.serials[host]
+            self.signs[host], self.holds[host] = result["signing"], result["holding"]
+            self.serials[host] = result["serial"]
+
+    def round(self, *hosts: str, **options: Any) -> dict[str, Any]:
+        """What rotate_dkim.yml does."""
+        first = self.run(evidence=self.evidence([], *hosts), **options)
+        seen = self.run(evidence=self.evidence(first["ask"], *hosts), serial=first["serial"])
+        assert not seen["failed"], seen
+        self.publish(seen)
+        self.follow(seen, *hosts)
+        last = self.run(evidence=self.evidence(seen["ask"], *hosts), serial=seen["serial"])
+        self.publish(last)
+        self.follow(last, *hosts)
+        return last
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    return World(monkeypatch, tmp_path / "store")
+
+
+def lives(result: dict[str, Any]) -> dict[str, str]:
+    return {record["selector"]: record["life"] for record in result["records"]}
+
+
+BOTH = ("mta1", "mta2")
+
+
+def test_the_first_key_signs_in_one_round_and_the_next_says_nothing(world: World) -> None:
+    checked = world.run(check=True)
+    assert (checked["changed"], world.directory.exists(), checked["records"]) == (True, False, [])
+    first = world.round(*BOTH)
+    assert [one["selector"] for one in first["signing"]] == ["mail-20270115-ed25519"]
+    assert stat.S_IMODE(os.stat(world.directory).st_mode) == 0o700
+    before = (world.directory / journal.JOURNAL).read_bytes()
+    again = world.round(*BOTH)
+    assert (again["changed"], again["steps"], again["moving"]) == (False, [], False)
+    assert (world.directory / journal.JOURNAL).read_bytes() == before
+    assert "private" not in before.decode().replace('"private":true', "")
+    assert "mail-20270115-ed25519" in "\n".join(again["lines"])
+    assert 'mta_dkim_key_age_seconds{domain="tx.example.com"' in again["metrics"]
+
+
+def test_a_key_is_replaced_by_age_step_by_step_and_its_end_waits_for_queues(world: World) -> None:
+    world.round(*BOTH)
+    world.wait(91 * DAY)
+    made = world.round(*BOTH)
+    old, new = lives(made)
+    assert lives(made) == {old: "active", new: "published"}
+    assert made["signing"][0]["selector"] == old
+    world.wait(700)
+    lagging = world.round("mta1")
+    assert lives(lagging) == {old: "active", new: "verified"}
+    assert any("mta2" in wait["what"] for wait in lagging["waits"])
+    switched = world.round(*BOTH)
+    assert lives(switched) == {old: "retiring", new: "active"}
+    assert switched["signing"][0]["selector"] == new
+    world.wait(7 * DAY - 10)
+    assert lives(world.round(*BOTH))[old] == "retiring"
+    world.wait(20)
+    assert world.round(*BOTH)["signing"][0]["selector"] == new
+    assert sorted(world.dns) == [f"{new}._domainkey.tx.example.com"]
+    assert not (world.directory / f"{old}._domainkey.tx.example.com.pem").exists()
+    assert [path.name.startswith(old) for path in (world.directory / "withdrawn").iterdir()] == [True, True]
+
+
+def test_a_clock_that_jumps_shortens_no_wait(world: World) -> None:
+    world.round(*BOTH)
+    made = world.round(*BOTH, requests=[{"domain": "tx.example.com"}])
+    assert "published" in lives(made).values()
+    world.wall += 30 * DAY  # and the host has not been up for longer
+    assert "published" in lives(world.round(*BOTH)).values()
+    world.wall -= 60 * DAY
+    refused = world.run(evidence=world.evidence([], *BOTH))
+    assert refused["failed"]
+    assert "behind its own journal" in refused["msg"]
+
+
+def test_a_clock_that_no_host_shares_is_refused_before_anything_is_made(world: World) -> None:
+    evidence = world.evidence([], *BOTH)
+    world.wall += DAY
+    refused = world.run(evidence=evidence)
+    assert refused["failed"]
+    assert "mta1 -86400 s, mta2 -86400 s" in refused["msg"]
+    assert not (world.directory / journal.JOURNAL).exists()
+
+
+def test_a_compromised_key_is_revoked_as_soon_as_nobody_signs_with_it(world: World) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    asked = world.round(*BOTH, requests=[{"domain": "tx.example.com", "reason": "compromised"}])
+    assert lives(asked)[old] == "active"
+    assert world.dns[f"{old}._domainkey.tx.example.com"] != ["v=DKIM1; p="]
+    world.wait(700)
+    done = world.round(*BOTH)
+    assert lives(done)[old] == "revoked"
+    assert world.dns[f"{old}._domainkey.tx.example.com"] == ["v=DKIM1; p="]
+    world.wait(8 * DAY)
+    world.round(*BOTH)
+    assert f"{old}._domainkey.tx.example.com" not in world.dns
+
+
+def test_evidence_of_before_another_run_does_not_count(world: World) -> None:
+    first = world.run()
+    evidence = world.evidence(first["ask"], *BOTH)
+    world.round(*BOTH)
+    late = world.run(evidence=evidence, serial=first["serial"])
+    assert (late["changed"], late["steps"]) == (False, [])
+    assert any("another run" in finding["why"] for finding in late["findings"])
+
+
+def test_a_restored_old_backup_brings_no_old_key_back(world: World, tmp_path: Path) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    backup = tmp_path / "backup"
+    shutil.copytree(world.directory, backup)
+    world.round(*BOTH, requests=[{"domain": "tx.example.com", "reason": "compromised"}])
+    world.wait(700)
+    new = world.round(*BOTH)["signing"][0]["selector"]
+    shutil.rmtree(world.directory)
+    shutil.copytree(backup, world.directory)
+    blind = world.run()  # as site.yml does, which asks no host
+    assert [record["values"] for record in blind["records"]] == [None]
+    assert blind["steps"] == []
+    back = world.round(*BOTH)
+    assert lives(back)[old] == "revoked"
+    assert lives(back)[new] == "active"
+    assert world.dns[f"{old}._domainkey.tx.example.com"] == ["v=DKIM1; p="]
+    assert back["signing"][0]["selector"] == new
+    assert not any(one["selector"] == old for one in back["holding"])
+    world.round(*BOTH)
+    world.wait(700)
+    third = world.round(*BOTH)
+    assert third["signing"][0]["selector"] not in (old, new)
+    assert lives(third)[new] == "retiring"
+
+
+def test_keys_of_older_versions_are_taken_over(world: World) -> None:
+    made = world.run()
+    selector = made["ask"][0]["name"].partition(".")[0]
+    for end in ("pem", "pub"):
+        found = world.directory / f"{selector}._domainkey.tx.example.com.{end}"
+        found.rename(world.directory / f"mail-ed25519._domainkey.tx.example.com.{end}")
+    (world.directory / journal.JOURNAL).unlink()
+    taken = world.round(*BOTH)
+    assert taken["signing"][0]["selector"] == "mail-ed25519"
+
+
+def test_a_run_killed_between_key_and_journal_is_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(_journal: journal.Journal, _lines: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "append", killed)
+        with pytest.raises(Killed):
+            world.run()
+    made = [path.name for path in world.directory.iterdir() if path.suffix == ".pem"]
+    content = (world.directory / made[0]).read_bytes()
+    world.run()
+    assert [path.name for path in world.directory.iterdir() if path.suffix == ".pem"] == made
+    assert (world.directory / made[0]).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda store, pem: pem.chmod(0o644), "others may use it"),
+        (lambda store, pem: pem.write_text(pem.read_text()[:60]), "whole PKCS#8"),
+        (lambda store, pem: pem.unlink(), "private key is not"),
+        (lambda store, pem: store.chmod(0o755), "others may use it"),
+        (lambda store, pem: (store / journal.JOURNAL).chmod(0o644), "others may use it"),
+        (lambda store, pem: (store / journal.JOURNAL).write_text("{}\n"), "line 1"),
+        (lambda store, pem: (store / journal.JOURNAL).write_text("nonsense\n"), "line 1"),
+    ],
+)
+def test_a_spoilt_store_is_refused_and_stays_as_it_is(world: World, spoil: Any, told: str) -> None:
+    world.round(*BOTH)
+    pem = next(path for path in world.directory.iterdir() if path.suffix == ".pem")
+    spoil(world.directory, pem)
+    before = {path.name: path.read_bytes() for path in world.directory.iterdir() if path.is_file()}
+    refused = world.run(requests=[{"domain": "tx.example.com"}])
+    assert refused["failed"]
+    assert told in refused["msg"]
+    assert {path.name: path.read_bytes() for path in world.directory.iterdir() if path.is_file()} == before
+
+
+def test_wrong_requests_and_doubled_series_are_refused(world: World) -> None:
+    world.round(*BOTH)
+    for options, told in (
+        ({"requests": [{"domain": "other.example.com"}]}, "no such keys"),
+        ({"requests": [{"domain": "tx.example.com", "selector": "nowhere"}]}, "Name one of these"),
+    ):
+        refused = world.run(**options)
+        assert refused["failed"]
+        assert told in refused["msg"]
+    assert "one series" in world.run(SERIES, SERIES)["msg"]
+
+
+def test_a_domain_that_leaves_the_fleet_ends_as_mail_needs_it(world: World) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    other = {**SERIES, "domain": "new.example.com"}
+    options = {"hosts": list(BOTH), "zones": ["example.com"]}
+    first = world.run(other, evidence=world.evidence([], *BOTH), **options)
+    assert lives(first)[old] == "active"
+    world.signs = {host: [] for host in BOTH}
+    done = world.run(other, evidence=world.evidence(first["ask"], *BOTH), **options)
+    assert lives(done)[old] == "retiring"
+    world.wait(8 * DAY)
+    ended = world.run(other, evidence=world.evidence(done["ask"], *BOTH), **options)
+    gone = [record for record in ended["records"] if record["domain"] == SERIES["domain"]]
+    assert [record["state"] for record in gone] == ["absent"]
+    assert gone[0]["values"] == world.dns[gone[0]["name"]]
+
+
+def test_no_secret_is_in_what_it_returns(world: World) -> None:
+    result = world.round(*BOTH)
+    for path in world.directory.iterdir():
+        if path.suffix == ".pem":
+            secret = path.read_text().splitlines()[1]
+            assert secret not in json.dumps(result)
