@@ -167,6 +167,10 @@ options:
     type: list
     elements: str
     default: []
+  steps:
+    description: Whether to take steps. With V(false) it only tells what there is, and changes nothing.
+    type: bool
+    default: true
   lock_timeout_seconds:
     description: How long to wait for another run on the same store.
     type: float
@@ -208,6 +212,11 @@ serial:
   returned: success
   type: int
   sample: 17
+resting:
+  description: Whether the store was restored or copied and nothing that it holds may be used yet.
+  returned: success
+  type: bool
+  sample: false
 moving:
   description: Whether what DNS shows may take a key further, so that it is worth asking.
   returned: success
@@ -376,6 +385,7 @@ ARGUMENTS = {
     "hosts": {"type": "list", "elements": "str", "default": []},
     "zones": {"type": "list", "elements": "str", "default": []},
     "unknown_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "steps": {"type": "bool", "default": True},
     "lock_timeout_seconds": {"type": "float", "default": 60},
 }
 
@@ -393,8 +403,10 @@ def main():
         params["hosts"],
         params["zones"],
         params["unknown_keys"],
+        params["steps"],
     )
-    lock = contextlib.nullcontext() if module.check_mode else store.locked(params["lock_timeout_seconds"])
+    reads = module.check_mode or not params["steps"]
+    lock = contextlib.nullcontext() if reads else store.locked(params["lock_timeout_seconds"])
     try:
         with lock:
             report = Run(store, order, module.check_mode).go()
@@ -409,7 +421,9 @@ def main():
             "Keys that were made before this stay. Run again when the cause is gone.",
             findings=[],
         )
-    module.exit_json(changed=report.changed, **result(report), diff=difference(report, store.directory))
+    told = {**result(report), "diff": difference(report, store.directory)}
+    # Else Ansible sends back all that it was given, which is most of the result for a thousand domains.
+    module.exit_json(changed=report.changed, invocation={"module_args": {"directory": store.directory}}, **told)
 
 
 def result(report):
@@ -423,11 +437,13 @@ def result(report):
         for name, rtype in rotation.questions(keys, policy, report.evidence.of(policy))
     ]
     records = [record for policy, keys in held for record in rotation.records(keys, policy)]
-    if done.resting:
-        records = [{**record, "values": None, "state": "present"} for record in records]
     chosen = [(policy, rotation.signing(keys, policy)) for policy, keys in held]
+    if done.resting:  # what was true in the backup may do harm now
+        records = [{**record, "values": None, "state": "present"} for record in records]
+        chosen = []
     return {
         "serial": done.store.serial,
+        "resting": done.resting,
         "moving": any(rotation.is_moving(keys, policy) for policy, keys in held),
         "following": any(rotation.is_followed(keys, policy) for policy, keys in held),
         "proving": any(policy.proof and rotation.is_superseded(keys, policy) for policy, keys in held),
@@ -436,7 +452,7 @@ def result(report):
         "signing": [_key(policy, key) for policy, key in chosen if key],
         "holding": [
             {**_key(policy, key), "private": key.private}
-            for policy, keys in held
+            for policy, keys in ([] if done.resting else held)
             for key in rotation.holding(keys, policy)
         ],
         "steps": steps,

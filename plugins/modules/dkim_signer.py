@@ -72,7 +72,8 @@ options:
         type: str
         required: true
       private:
-        description: Whether the key store has its private part. Where it has not, the host must hold the key already.
+        description: Whether the key store has its private part. Where it has not, a host that signs with it must hold
+          it already.
         type: bool
         default: true
   signing:
@@ -241,7 +242,8 @@ def _refuse_older(before, serial, directory):
 def _refuse_missing(module, keys, directory):
     """Nothing may sign with a key that is not here; what signs must be held. In check mode keys are still to come."""
     known = set(keys)
-    unknown = [key.file for key in map(_key, module.params["signing"]) if key not in known]
+    signing = set(map(_key, module.params["signing"]))
+    unknown = [key.file for key in sorted(signing) if key not in known]
     if unknown:
         raise rspamd.SignerError(f"these sign, but are not among the keys that the host holds: {', '.join(unknown)}")
     problems = []
@@ -250,6 +252,8 @@ def _refuse_missing(module, keys, directory):
         if found.key is not None and found.key.public.fingerprint != key.fingerprint:
             problems.append(f"{key.file}: it holds another key than is asked for")
         elif not found.is_whole and not given["private"]:
+            if key not in signing:  # another one signs, and nobody can bring this one
+                continue
             problems.append(
                 f"{key.file}: {found.why}. The key store has no private part of this key, so it cannot be brought: "
                 "restore it to the store from a backup, or have the key replaced with mailops.mta.rotate_dkim"

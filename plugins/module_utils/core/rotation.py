@@ -43,7 +43,9 @@ DEMAND, COMPROMISED = "demand", "compromised"  # what a person can ask for
 IMPORTED, ADOPTED = "imported", "adopted"  # keys that we did not make
 
 REVOKED_RECORD = "v=DKIM1; p="  # RFC 6376 3.6.1
+_MOST_STRANGERS = 8  # of a series, that a restored store asks DNS for
 MIN_RSA_BITS = 2048  # RFC 8301 3.2
+MAX_CACHE_SECONDS = 604800  # resolvers remember nothing for longer, whatever a TTL says (RFC 8767 4)
 _DAY = 86400
 
 
@@ -66,8 +68,9 @@ class Policy:
     margin_seconds: int = 3600
     keep_retired_seconds: int = 604800
     proof: bool = False  # mail to a sink shows what its signatures are worth
+    fleet: tuple[str, ...] = ()  # all signing hosts of the fleet: those that signed with an old key are asked for it
     left: bool = False  # nothing in the fleet signs with it any more
-    unserved: bool = False  # nor is its zone in the fleet
+    zones: Optional[frozenset[str]] = None  # of the fleet, where it is left: outside of them nothing can be done
     streams: tuple[str, ...] = ()
 
     @classmethod
@@ -80,6 +83,9 @@ class Policy:
             if name in known and value is not None
         }
         return cls(**values)
+
+    def serves(self, name: str) -> bool:
+        return self.zones is None or names.enclosing(name, self.zones) is not None
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class KeyState:
     revoked: bool = False
     cleared: bool = False  # withdrawn, and no server shows it any more
     ttl: int = 3600  # of its record
+    hosts: tuple[str, ...] = ()  # that were to sign with it, ever
 
     @property
     def mark(self) -> tuple[str, str]:
@@ -157,7 +164,7 @@ class Look:
 
     @property
     def remembered_seconds(self) -> int:
-        return max((one.ttl or 0 for one in self.shown), default=0)
+        return min(max((one.ttl or 0 for one in self.shown), default=0), MAX_CACHE_SECONDS)
 
     def every(self, *values: str) -> bool:
         return self.complete and all(one.status == YES and one.values == values for one in self.shown)
@@ -219,10 +226,14 @@ class Step:
 
 
 def steady_seconds(last: Optional[Tick], now: Tick) -> int:
-    """Seconds that have really gone by in the life of a store: within one boot no change of the clock counts."""
+    """Seconds that have surely gone by in the life of a store. No change of a clock adds to them.
+
+    Over a boot, it is no more than the time since then; of a store that came from another host, no more than both say.
+    """
     if last is None:
         return 0
-    passed = now.uptime - last.uptime if now.boot == last.boot else now.wall - last.wall
+    same = now.boot == last.boot
+    passed = now.uptime - last.uptime if same else min(now.uptime, now.wall - last.wall)
     return last.steady + max(0, passed)
 
 
@@ -233,9 +244,10 @@ def after(held: Iterable[KeyState], actions: Iterable[Action]) -> tuple[KeyState
 
 
 def signing(held: Iterable[KeyState], policy: Policy) -> Optional[KeyState]:
-    """The key that every host is to sign with: the newest that is usable."""
+    """The key that every host is to sign with: the newest that is usable and can be brought to every host."""
     usable = [key for key in held if key.usable]
-    return usable[-1] if usable and not policy.left else None
+    ours = [key for key in usable if key.private]
+    return (ours or usable)[-1] if usable and not policy.left else None
 
 
 def holding(held: Iterable[KeyState], policy: Policy) -> tuple[KeyState, ...]:
@@ -252,8 +264,9 @@ def records(held: Iterable[KeyState], policy: Policy) -> list[dict[str, Any]]:
     chosen = signing(held, policy)
     for key in held:
         gone = key.state == WITHDRAWN
-        # A key that DNS has not been asked about must not overwrite what may stand there.
-        if key.state == NEW or key.cleared or policy.unserved:
+        # A key that DNS has not been asked about must not overwrite what may stand there; an old one may be that.
+        is_unasked = key.state == NEW
+        if (is_unasked and key.because != IMPORTED) or key.cleared:
             continue
         life = "revoked" if key.revoked and not gone else key.state
         common = {
@@ -267,12 +280,14 @@ def records(held: Iterable[KeyState], policy: Policy) -> list[dict[str, Any]]:
             "signs": key == chosen,
         }
         known = [text for text in (key.record, REVOKED_RECORD if key.revoked else None) if text]
-        values = known if gone else [key.text] if key.text else None
+        values = known if gone else [key.text] if key.text and not is_unasked else None
         reason = f"DKIM key ({policy.algorithm}) of {policy.domain}, {life}"
-        found.append({"name": key.name, "type": "TXT", "values": values, "reason": reason, **common})
-        if key.alias:
+        if policy.serves(key.name):
+            found.append({"name": key.name, "type": "TXT", "values": values, "reason": reason, **common})
+        if key.alias and policy.serves(key.alias):
             leads = f"leads to a DKIM key ({policy.algorithm}) of {policy.domain}"
-            found.append({"name": key.alias, "type": "CNAME", "values": [key.name], "reason": leads, **common})
+            leads_to = None if is_unasked else [key.name]
+            found.append({"name": key.alias, "type": "CNAME", "values": leads_to, "reason": leads, **common})
     return found
 
 
@@ -284,7 +299,7 @@ def questions(held: Iterable[KeyState], policy: Policy, evidence: Evidence) -> l
             asked[(key.name, "TXT")] = None
             if key.alias and key.state != WITHDRAWN:
                 asked[(key.alias, "CNAME")] = None
-    for selector, _fingerprint in _strangers(held, policy, evidence):
+    for selector, _fingerprint in strangers(held, policy, evidence)[:_MOST_STRANGERS]:
         asked[(_place(policy, selector)[0], "TXT")] = None
     return list(asked)
 
@@ -310,12 +325,14 @@ def is_followed(held: Iterable[KeyState], policy: Policy) -> bool:
 def step(held: Sequence[KeyState], policy: Policy, now: Now, evidence: Evidence) -> Step:
     """What is due and proven. Applied with `after`, the same evidence has nothing more to say."""
     run = _Run(tuple(held), policy, now, evidence)
-    run.adopt_what_hosts_sign_with()
     run.notice_revocations()
+    run.go_on_with_what_signs()
+    run.remember_hosts()
     run.drop_what_nobody_needs()
     run.publish()
     run.verify()
     run.activate()
+    run.remember_hosts()
     run.retire()
     run.withdraw()
     run.clear()
@@ -349,9 +366,13 @@ def ask(held: Sequence[KeyState], policy: Policy, now: Now, reason: str, selecto
     if not named:
         has = ", ".join(key.selector for key in held if key.state != WITHDRAWN) or "no key"
         run._find(f"{policy.domain} {policy.algorithm}", f"selector {selector}", f"it has {has}", "Name one of these")
+    chosen = signing(held, policy)
+    answered = [key for key in held if key.because == reason and (key.state in COMING or key == chosen)]
+    if selector is None and answered and (answered != [chosen] or is_superseded(held, policy)):
+        return Step((), tuple(run.waits), tuple(run.findings))  # the same request again, and it is being answered
     for key in named:
         if reason == DEMAND:
-            if key == signing(held, policy):
+            if key == chosen:
                 run._note(key, REASONS[DEMAND], replace=key.replace or DEMAND)
         elif key.state in COMING:
             run._drop(key, "it is compromised and was never used")
@@ -425,7 +446,8 @@ def _place(policy: Policy, selector: str) -> tuple[str, Optional[str]]:
 def free_selector(held: Sequence[KeyState], policy: Policy, now: Now) -> Optional[str]:
     """The selector of a key that is made now; None where all slots are in use."""
     if policy.slots:
-        live = {key.selector for key in held if not key.cleared}
+        # The file of a key that ends now lies in the store under its name until this step is written down.
+        live = {key.selector for key in held if not key.cleared or key.entered == now.steady}
         order = {key.selector: key.id for key in held}
         free = [slot for slot in map(_suffixed(policy), policy.slots) if slot not in live]
         return min(free, key=lambda slot: order.get(slot, 0), default=None)
@@ -473,7 +495,7 @@ def fresh(held: Sequence[KeyState], policy: Policy, now: Now, selector: str, bec
     )
 
 
-def _strangers(held: Iterable[KeyState], policy: Policy, evidence: Evidence) -> list[tuple[str, str]]:
+def strangers(held: Iterable[KeyState], policy: Policy, evidence: Evidence) -> list[tuple[str, str]]:
     """What hosts sign with and the store does not know."""
     known = {key.mark for key in held}
     found = {
@@ -547,11 +569,12 @@ class _Run:
             return False
         return None
 
-    def _missing(self) -> tuple[str, ...]:
-        """Signing hosts that show nothing of what they sign with."""
+    def _missing(self, key: Optional[KeyState] = None) -> tuple[str, ...]:
+        """Hosts that sign, or did with ``key``, and show nothing of what they sign with."""
+        former = set(key.hosts if key else ()) & set(self.policy.fleet)
         return tuple(
             host
-            for host in self.policy.hosts
+            for host in sorted({*self.policy.hosts, *former})
             if host not in self.evidence.without
             and (host not in self.evidence.signers or self.evidence.signers[host].signs is None)
         )
@@ -564,7 +587,9 @@ class _Run:
         }
 
     def _sign_with(self, key: KeyState) -> tuple[str, ...]:
-        return tuple(host for host, signer in self._known().items() if key.mark in (signer.signs or ()))
+        """Also hosts that are not to: a stream may have left them."""
+        found = (host for host, signer in self.evidence.signers.items() if key.mark in (signer.signs or ()))
+        return tuple(sorted(host for host in found if host not in self.evidence.without))
 
     def _wait_for_hosts(self, key: KeyState, hosts: Sequence[str], what: str) -> None:
         remedy = "Bring them back and run rotate_dkim.yml, or name them in mta_dkim_without once they are off for good"
@@ -596,7 +621,7 @@ class _Run:
 
     def adopt_what_hosts_sign_with(self) -> None:
         """A key that hosts sign with and the store has lost stays published until another one takes its place."""
-        for selector, fingerprint in _strangers(self.held, self.policy, self.evidence):
+        for selector, fingerprint in strangers(self.held, self.policy, self.evidence)[:_MOST_STRANGERS]:
             name, _alias = _place(self.policy, selector)
             look = self._look(name, "TXT")
             text = look.shown[0].values[0] if look.shown and look.shown[0].values else ""
@@ -631,6 +656,20 @@ class _Run:
                 self._note(key, "DNS shows it as revoked", revoked=True, replace=COMPROMISED)
             why = "somebody revoked it in DNS, or the key store is older than that"
             self._find(key.name, "an empty p=", why, "Let rotate_dkim.yml put another key in its place", WARNING)
+
+    def remember_hosts(self) -> None:
+        """A host that a stream has left may have mail of its key in a queue, and may sign with it yet."""
+        chosen = self._signing
+        if chosen is not None and not set(self.policy.hosts) <= set(chosen.hosts):
+            hosts = tuple(sorted({*chosen.hosts, *self.policy.hosts}))
+            self._note(chosen, f"{len(hosts)} hosts sign with it or did", hosts=hosts)
+
+    def go_on_with_what_signs(self) -> None:
+        """A key that was taken over and is in use is active, whatever DNS says: else its mail would be refused."""
+        for key in self._in(NEW):
+            hosts = self._sign_with(key)
+            if key.because == IMPORTED and hosts:
+                self._move(key, ACTIVE, REASONS[ADOPTED], f"{', '.join(hosts)} sign with it")
 
     def drop_what_nobody_needs(self) -> None:
         """A key on its way that was never signed with needs no life to an end."""
@@ -737,7 +776,7 @@ class _Run:
                 self._move(key, RETIRING, why, told, revoked=key.revoked or urgent, quiet_since=quiet)
 
     def _hosts_left(self, key: KeyState, chosen: Optional[KeyState]) -> bool:
-        missing = self._missing()
+        missing = self._missing(key)
         on_it = self._sign_with(key)
         others = tuple(
             host for host, signer in self._known().items() if chosen and chosen.mark not in (signer.signs or ())
@@ -764,7 +803,7 @@ class _Run:
     def withdraw(self) -> None:
         chosen = self._signing
         for key in self._in(RETIRING):
-            on_it, missing = self._sign_with(key), self._missing()
+            on_it, missing = self._sign_with(key), self._missing(key)
             if on_it:
                 why = "signs with a retired key; its mail can be verified only while the record stays"
                 self._find(key.name, ", ".join(on_it), why, "Run rotate_dkim.yml on it")
@@ -790,9 +829,10 @@ class _Run:
     def clear(self) -> None:
         for key in self._in(WITHDRAWN):
             look = self._look(key.name, "TXT")
-            if key.cleared or not (look.complete or self.policy.unserved):
+            is_served = self.policy.serves(key.name)
+            if key.cleared or (is_served and not look.complete):
                 continue
-            if self.policy.unserved:
+            if not is_served:
                 self._note(key, "its zone left the fleet", cleared=True)
             elif any(text in (key.record, REVOKED_RECORD) for one in look.shown for text in one.values):
                 self._wait(key, f"{key.name} still shows a withdrawn key", "Run dns.yml")
@@ -835,6 +875,23 @@ class _Run:
             if self.policy.algorithm != ED25519 and key.bits < MIN_RSA_BITS:
                 why = f"receivers may treat signatures below {MIN_RSA_BITS} bits as none (RFC 8301 3.2)"
                 self._find(key.name, f"{key.bits} bits", why, "Write rsa_bits: 2048 and run rotate_dkim.yml", WARNING)
+        for selector, _fingerprint in strangers(self.held, self.policy, self.evidence)[:1]:
+            name = names.alias_name(self.policy.domain, selector)
+            who = ", ".join(
+                host
+                for host, signer in sorted(self.evidence.signers.items())
+                if any(mark[0] == selector for mark in signer.signs or ())
+            )
+            why = "signs with a key that the store does not know"
+            self._find(name, who, why, "Run the role dkim on it, and find out who set that key up", WARNING)
+        looks = [look for key in self._in(*COMING) for look in self._looks(key)]
+        longest = max((look.remembered_seconds for look in looks), default=0)
+        if longest > _DAY:
+            where = f"zone of {self.policy.domain}"
+            why = (
+                f"a new key waits for {longest / _DAY:.0f} days, for caches may remember as long that it was not there"
+            )
+            self._find(where, f"a negative TTL of {longest} seconds", why, "Lower the minimum of its SOA", WARNING)
         chosen = self._signing
         if chosen is not None and self._visible(chosen) is False:
             why = "hosts sign with it, and a server does not show it as it is"

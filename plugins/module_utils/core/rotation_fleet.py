@@ -10,11 +10,12 @@ evidence}``. The last line of a key is what it is now.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core import rotation
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
     Action,
@@ -62,28 +63,35 @@ class Done:
 
 def fold(lines: Iterable[Record]) -> Store:
     """The state that a journal adds up to. Raises ValueError naming the line that it cannot be read from."""
-    series: dict[Name, dict[int, KeyState]] = {}
+    newest: dict[Name, dict[int, tuple[int, Record]]] = {}
     last: Record = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            key = _key(line["key"])
-            series.setdefault((line["domain"], line["algorithm"]), {})[key.id] = key
-            tick = Tick(int(line["wall"]), str(line["boot"]), int(line["uptime"]), int(line["steady"]))
-            serial, file = int(line["serial"]), line.get("file")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"line {number} is no step of a key ({error.__class__.__name__} at {error})") from None
-        last = {"tick": tick, "serial": serial, "file": file}
-    if not last:
-        return Store()
-    ordered = {name: tuple(held[number] for number in sorted(held)) for name, held in series.items()}
-    return Store(last["serial"], last["tick"], last["file"], ordered)
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            newest.setdefault((line["domain"], line["algorithm"]), {})[line["key"]["id"]] = (number, line["key"])
+            last = line
+        if not last:
+            return Store()
+        tick = Tick(int(last["wall"]), str(last["boot"]), int(last["uptime"]), int(last["steady"]))
+        serial, file = int(last["serial"]), last.get("file")
+        series: dict[Name, tuple[KeyState, ...]] = {}
+        for name, held in newest.items():
+            keys = []
+            for key_id in sorted(held):
+                number, given = held[key_id]
+                keys.append(_key(given))
+            series[name] = tuple(keys)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"line {number} is no step of a key ({error.__class__.__name__} at {error})") from None
+    return Store(serial, tick, file, series)
 
 
 _FIELDS = frozenset(each.name for each in dataclasses.fields(KeyState))
 
 
 def _key(given: Record) -> KeyState:
-    key = KeyState(**{name: value for name, value in given.items() if name in _FIELDS})
+    values = {name: value for name, value in given.items() if name in _FIELDS}
+    key = KeyState(**{**values, "hosts": tuple(values.get("hosts") or ())})
     if key.state not in rotation.STATES:
         raise ValueError(f"state {key.state!r}")
     return key
@@ -120,7 +128,7 @@ def with_actions(store: Store, actions: Iterable[tuple[Policy, Action]]) -> Stor
 
 def policies(given: Iterable[Record], store: Store, hosts: Sequence[str], zones: Sequence[str]) -> list[Policy]:
     """The series that the fleet wants, and those that only the journal still knows: they are brought to their end."""
-    wanted = {(each["domain"], each["algorithm"]): Policy.of(each) for each in given}
+    wanted = {(each["domain"], each["algorithm"]): Policy.of({**each, "fleet": list(hosts)}) for each in given}
     for name, held in store.series.items():
         if name in wanted or all(key.cleared for key in held):
             continue
@@ -133,51 +141,68 @@ def policies(given: Iterable[Record], store: Store, hosts: Sequence[str], zones:
             hosts=tuple(hosts),
             selector=held[-1].selector,
             left=True,
-            unserved=bool(zones) and names.enclosing(held[-1].name, zones) is None,
+            zones=frozenset(zones) or None,
         )
     return list(wanted.values())
 
 
 class AllEvidence:
-    """What was seen, by series. ``given`` has the shape that docs/dkim.md names."""
+    """What was seen, by series. ``given`` has the shape that the module dkim_rotation documents.
+
+    Hosts may be broken or hostile: one whose part has another shape was not seen, and `findings` names it.
+    """
 
     def __init__(self, given: Optional[Record], without: Iterable[str] = ()) -> None:
         found = given or {}
         self._without = frozenset(without)
         self._looks = {(look["name"], look["type"]): _look(look) for look in found.get("looks") or ()}
-        self._hosts: Mapping[str, Record] = {host: one for host, one in (found.get("hosts") or {}).items() if one}
-        self._signs = {host: _marks(one.get("signs")) for host, one in self._hosts.items()}
-        self._holds = {host: _marks(one.get("holds")) or {} for host, one in self._hosts.items()}
         self.asked = bool(found.get("hosts"))
+        self.findings: list[Finding] = []
+        self._hosts: dict[str, _HostEvidence] = {}
+        for host, one in (found.get("hosts") or {}).items():
+            if one:
+                try:
+                    self._hosts[host] = _HostEvidence.of(one)
+                except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+                    why = "so nothing of it counts"
+                    remedy = "Look at what dkim_signer_info returns there"
+                    told = f"evidence of another shape ({error.__class__.__name__})"
+                    self.findings.append(Finding(f"host {host}", told, why, remedy, WARNING))
         self._passed: dict[str, set[str]] = {}
-        for one in found.get("passed") or ():
-            self._passed.setdefault(one["domain"], set()).add(one["selector"])
+        for entry in found.get("passed") or ():
+            self._passed.setdefault(entry["domain"], set()).add(entry["selector"])
 
     @property
     def serial(self) -> int:
-        """The highest that a host runs a table of."""
-        return max((one.get("serial") or 0 for one in self._hosts.values()), default=0)
+        """The highest state that a host has a table of."""
+        return max((one.serial for one in self._hosts.values()), default=0)
 
-    def is_whole(self, policies: Iterable[Policy]) -> bool:
-        """Whether every signing host shows what it signs with, and at least one of them has a table of ours."""
-        hosts = {host for policy in policies for host in policy.hosts} - self._without
-        return self.serial > 0 and all(self._signs.get(host) is not None for host in hosts)
+    def ahead_of(self, serial: int) -> list[str]:
+        """Hosts that have a table of a later state."""
+        return sorted(host for host, one in self._hosts.items() if one.serial > serial)
+
+    @property
+    def hosts(self) -> int:
+        return len(self._hosts)
 
     @property
     def clocks(self) -> dict[str, float]:
-        return {host: float(one["clock"]) for host, one in self._hosts.items() if one.get("clock") is not None}
+        return {host: one.clock for host, one in self._hosts.items() if one.clock is not None}
 
     def of(self, policy: Policy) -> Evidence:
         name = (policy.domain, policy.algorithm)
         signers: dict[str, Signer] = {}
-        for host in policy.hosts:
-            if host in self._hosts:
-                unknown = policy.domain in (self._hosts[host].get("unknown") or ())
-                signs = None if unknown else self._signs[host]
-                holds = self._holds[host].get(name, frozenset())
-                signers[host] = Signer(None if signs is None else signs.get(name, frozenset()), holds)
+        for host, one in self._hosts.items():
+            signs = None if one.signs is None or policy.domain in one.unknown else one.signs.get(name, frozenset())
+            if host in policy.hosts or host in policy.fleet or signs:
+                signers[host] = Signer(signs, one.holds.get(name, frozenset()))
         passed = frozenset(self._passed.get(policy.domain, ()))
         return Evidence(self._looks, signers, passed, self._without, self.asked)
+
+    def is_whole(self, policies: Iterable[Policy]) -> bool:
+        """Whether every signing host shows what it signs with, and at least one of them has a table of ours."""
+        hosts = {host for policy in policies for host in policy.hosts} - self._without
+        return self.serial > 0 and all(host in self._hosts and self._hosts[host].signs is not None for host in hosts)
 
 
 def _look(given: Record) -> Look:
@@ -188,12 +213,40 @@ def _look(given: Record) -> Look:
     return Look(shown, bool(given.get("whole")))
 
 
-def _marks(entries: Optional[Iterable[Record]]) -> Optional[dict[Name, frozenset[tuple[str, str]]]]:
-    if entries is None:
-        return None
+@dataclass(frozen=True)
+class _HostEvidence:
+    """What one host shows, by series."""
+
+    serial: int
+    clock: Optional[float]
+    signs: Optional[Mapping[Name, frozenset[tuple[str, str]]]]
+    holds: Mapping[Name, frozenset[tuple[str, str]]]
+    unknown: frozenset[str]  # domains
+
+    @classmethod
+    def of(cls, given: Record) -> _HostEvidence:
+        serial = given.get("serial") or 0
+        if not isinstance(serial, int) or not 0 <= serial < _MOST_STEPS:
+            raise ValueError("serial")
+        clock = None if given.get("clock") is None else float(given["clock"])
+        if clock is not None and not 0 <= clock < _MOST_STEPS:
+            raise ValueError("clock")
+        signs = given.get("signs")
+        unknown = frozenset(str(domain) for domain in given.get("unknown") or ())
+        return cls(serial, clock, None if signs is None else _marks(signs), _marks(given.get("holds") or ()), unknown)
+
+
+_MOST_STEPS = 2**53
+_SELECTOR = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}\Z")
+
+
+def _marks(entries: Iterable[Record]) -> dict[Name, frozenset[tuple[str, str]]]:
     found: dict[Name, set[tuple[str, str]]] = {}
     for one in entries:
-        found.setdefault((one["domain"], one["algorithm"]), set()).add((one["selector"], one.get("fingerprint") or ""))
+        if not _SELECTOR.match(one["selector"]) or not _FINGERPRINT.match(one["fingerprint"]):
+            raise ValueError("selector or fingerprint")
+        found.setdefault((one["domain"], one["algorithm"]), set()).add((one["selector"], one["fingerprint"]))
     return {name: frozenset(marks) for name, marks in found.items()}
 
 

@@ -85,6 +85,6 @@ def parse_installed(text: Optional[str]) -> Installed:
         serial, digest = found["serial"], found["digest"]
     except (ValueError, TypeError, KeyError):
         raise ValueError("it is broken") from None
-    if type(serial) is not int or not isinstance(digest, str):
+    if not isinstance(serial, int) or isinstance(serial, bool) or not isinstance(digest, str):
         raise ValueError("it is broken")
     return Installed(serial, digest)

@@ -35,6 +35,9 @@ class Found:
 
 def gather(directory: str, milter_socket: str, domains: Iterable[str]) -> dict[str, Any]:
     """``signer`` of the module dkim_signer_info without its clock. A broken signer is something to tell, no error."""
+    if not os.path.lexists(directory) and not os.path.lexists(milter_socket):
+        none = f"No signer was set up: there is neither {directory} nor {milter_socket}"
+        return {"serial": None, "signs": [], "unknown": [], "holds": [], "problems": [none]}
     problems: list[str] = []
     serial = None
     try:

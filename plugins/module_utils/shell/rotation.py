@@ -12,12 +12,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import rotation, rotation_fleet
-from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key, PublicKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import Action, KeyState, Now, Policy, Tick
@@ -48,6 +49,7 @@ class Order:
     hosts: Sequence[str] = ()
     zones: Sequence[str] = ()
     unknown_keys: Sequence[str] = ()
+    steps: bool = True  # False: only tell what there is
 
 
 @dataclass(frozen=True)
@@ -79,40 +81,34 @@ class Run:
         tick = tick_of(before)
         now = Now(tick.wall, tick.steady)
         wanted = rotation_fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
-        told = rotation_fleet.clock_findings(before, tick, evidence.clocks)
+        copied = before.tick is not None and self.journal.identity() != before.file
+        if not self.order.steps:
+            return Report(Done(before, (), (), (), resting=copied), wanted, now, evidence, before, 0)
+        told = rotation_fleet.clock_findings(before, tick, evidence.clocks) + evidence.findings
         refused = [*errors(told), *_twice(self.order.series), *self._survey(before, wanted)]
         archived = [] if self.check_mode or refused else self._archive(before)
         taken_over, findings = self._take_over(before, wanted, now)
-        refused += findings
         store = rotation_fleet.with_actions(before, taken_over)
         asked = rotation_fleet.requested(store, wanted, self.order.requests, now)
-        refused += asked.findings
+        refused += [*findings, *asked.findings]
         if refused:
             raise Refused(refused)
-        copied = before.tick is not None and self.journal.identity() != before.file
         is_current = copied and evidence.is_whole(wanted) and evidence.serial <= before.serial
-        restored = (copied and not is_current) or 0 < before.serial < evidence.serial
+        ahead = evidence.ahead_of(before.serial)
+        restored = (copied and not is_current) or len(ahead) * 2 > evidence.hosts
+        told += [] if restored else _ahead(ahead, before.serial)
+        known_serial = max(before.serial, evidence.serial if restored else 0)
         if self.order.serial not in (None, before.serial):
             evidence = AllEvidence(None, self.order.without)
-            late = Finding(
-                "the key store",
-                f"state {before.serial} instead of {self.order.serial}",
-                "another run has gone further since this one looked around, so what it saw does not count",
-                "Run rotate_dkim.yml again",
-                "warning",
-            )
-            told.append(late)
+            told.append(_late(before.serial, self.order.serial))
         done = self._advance(asked.store, wanted, now, evidence, restored)
-        actions = (*taken_over, *asked.actions, *done.actions)
-        if done.resting:
-            actions = ()
+        actions = () if done.resting else (*taken_over, *asked.actions, *done.actions)
         if (restored or is_current) and not done.resting and not actions:
             actions = self._mark_as_compared(before, wanted)
         store = done.store if actions else before
         if actions:
-            store = self._commit(store, actions, max(before.serial, evidence.serial) + 1, tick)
-            if not self.check_mode:
-                archived += self._archive(store)
+            store = self._commit(store, actions, known_serial + 1, tick)
+            archived += [] if self.check_mode else self._archive(store)
         hosts = rotation_fleet.hosts(store, wanted, evidence, now)
         findings = [*told, *done.findings, *hosts.findings, *_unknown(self.order.unknown_keys)]
         done = dataclasses.replace(done, store=store, actions=tuple(actions), findings=tuple(findings))
@@ -176,8 +172,10 @@ class Run:
         for file, policy in files.items():
             if file.name in found.public:
                 key = rotation.fresh((), policy, now, file.selector, rotation.IMPORTED)
-                action = Action("make", _filled(key, found.public[file.name]), rotation.REASONS[rotation.IMPORTED])
-                actions.append((policy, action))
+                # Hosts sign with it as it is, so it needs no proof that it may be used.
+                key = dataclasses.replace(key, state=rotation.ACTIVE, seen_since=now.steady)
+                key = _filled(key, found.public[file.name])
+                actions.append((policy, Action("adopt", key, rotation.REASONS[rotation.IMPORTED])))
         return tuple(actions), list(found.findings)
 
     def _advance(self, store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:
@@ -186,7 +184,7 @@ class Run:
         if not making or self.check_mode:
             return done
         made = self._make(making)
-        others = tuple(each for each in done.actions if each not in making)
+        others = tuple(each for each in done.actions if each[1].kind != "make")
         names = {(policy.domain, policy.algorithm) for policy, _action in making}
         store = rotation_fleet.with_actions(done.store, made)
         again = rotation_fleet.advance(store, [policy for policy, _action in making], now, evidence, False)
@@ -206,13 +204,15 @@ class Run:
         )
 
     def _mark_as_compared(self, store: Store, wanted: Sequence[Policy]) -> _Actions:
-        policy = next(policy for policy in wanted if store.keys_of(policy))
+        policy = next((policy for policy in wanted if store.keys_of(policy)), None)
+        if policy is None:
+            return ()
         why = "the store was copied or restored, and is what its hosts and DNS show"
         return ((policy, Action("note", store.keys_of(policy)[-1], why)),)
 
     def _commit(self, store: Store, actions: _Actions, serial: int, tick: Tick) -> Store:
         if self.check_mode:
-            return dataclasses.replace(store, serial=serial)
+            return store  # of the state that is there: hosts and the next call go by its serial
         file = self.journal.identity()
         self.journal.append(rotation_fleet.lines(actions, serial, tick, file))
         return dataclasses.replace(store, serial=serial, tick=tick, file=file)
@@ -221,13 +221,30 @@ class Run:
 def _unknown(names: Sequence[str]) -> list[Finding]:
     why = "nobody in the fleet signs with it, and whoever has its private part can sign in our name"
     remedy = "Remove it, or name the stream that needs it under 'records' of the fleet file"
-    return [Finding(name, "a DKIM key that nobody declared", why, remedy, "warning") for name in names]
+    return [Finding(name, "a DKIM key that nobody declared", why, remedy, WARNING) for name in names]
 
 
 def _twice(series: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    names = [f"{one['domain']} {one['algorithm']}" for one in series]
+    count = Counter(f"{one['domain']} {one['algorithm']}" for one in series)
     why, remedy = "a domain has one series of keys for each algorithm", "Leave one entry"
-    return [Finding("series", name, why, remedy) for name in sorted({name for name in names if names.count(name) > 1})]
+    return [Finding("series", name, why, remedy) for name in sorted(count) if count[name] > 1]
+
+
+def _ahead(hosts: Sequence[str], serial: int) -> list[Finding]:
+    why = "no other host has one, so it is not the key store that is old"
+    remedy = "Find out who changed /etc/rspamd/mailops/installed.json there; remove it and run the role dkim"
+    told = f"a table of a later state than the key store's ({serial})"
+    return [Finding(f"host {host}", told, why, remedy) for host in hosts]
+
+
+def _late(serial: int, given: Optional[int]) -> Finding:
+    return Finding(
+        "the key store",
+        f"state {serial} instead of {given}",
+        "another run has gone further since this one looked around, so what it saw does not count",
+        "Run rotate_dkim.yml again",
+        WARNING,
+    )
 
 
 def tick_of(store: Store) -> Tick:

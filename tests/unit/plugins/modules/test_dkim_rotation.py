@@ -328,9 +328,183 @@ def test_a_domain_that_leaves_the_fleet_ends_as_mail_needs_it(world: World) -> N
     assert gone[0]["values"] == world.dns[gone[0]["name"]]
 
 
+def test_check_mode_returns_the_serial_of_what_is_there(world: World) -> None:
+    real = world.round(*BOTH)["serial"]
+    left = world.run({**SERIES, "domain": "new.example.com"}, check=True)  # hosts would store what it returns
+    assert (left["changed"], left["serial"]) == (True, real)
+    world.wait(91 * DAY)
+    first = world.run(check=True, evidence=world.evidence([], *BOTH))
+    second = world.run(check=True, evidence=world.evidence(first["ask"], *BOTH), serial=first["serial"])
+    assert second["steps"]
+    assert not any("another run" in finding["why"] for finding in second["findings"])
+
+
+def test_a_request_that_is_repeated_while_it_is_answered_changes_nothing(world: World) -> None:
+    world.round(*BOTH)
+    requests = [{"domain": "tx.example.com", "reason": "compromised"}]
+    made = lives(world.round(*BOTH, requests=requests))
+    assert lives(world.round(*BOTH, requests=requests)) == made
+    world.wait(700)
+    assert set(lives(world.round(*BOTH, requests=requests)).values()) == {"revoked", "active"}
+
+
+def test_a_slot_whose_key_ends_gets_no_second_key_from_the_same_file(world: World) -> None:
+    series = {**{name: value for name, value in SERIES.items() if name != "every_days"}, "slots": ["a", "b"]}
+
+    def turn(**options: Any) -> dict[str, Any]:
+        first = world.run(series, evidence=world.evidence([], *BOTH), **options)
+        done = world.run(series, evidence=world.evidence(first["ask"], *BOTH), serial=first["serial"])
+        world.publish(done)
+        last = world.run(series, evidence=world.evidence(done["ask"], *BOTH), serial=done["serial"])
+        world.publish(last)
+        world.follow(last, *BOTH)
+        return last
+
+    demand, compromised = ({"domain": "tx.example.com", "reason": reason} for reason in ("demand", "compromised"))
+    turn()
+    turn(requests=[demand])
+    for seconds in (700, 1, 8 * DAY, 1, 1):
+        world.wait(seconds)
+        turn()
+    assert set(lives(turn()).values()) == {"active"}
+    held = {"evidence": world.evidence([], *BOTH)}  # DNS is silent
+    assert any("new" in step for step in world.run(series, requests=[demand], **held)["steps"])
+    asked = [{**compromised, "selector": "a-ed25519"}, compromised]
+    assert any("withdrawn" in step for step in world.run(series, requests=asked, **held)["steps"])
+    world.wait(1)
+    assert not turn()["failed"]
+    lines = [json.loads(line)["key"] for line in (world.directory / journal.JOURNAL).read_text().splitlines()]
+    ids = {(key["id"], key["fingerprint"]) for key in lines}
+    assert len(ids) == len({number for number, _print in ids}) == len({print_ for _number, print_ in ids})
+
+
+def test_a_key_that_was_taken_over_goes_on_signing_while_a_server_is_silent(world: World) -> None:
+    made = world.run()
+    selector = made["ask"][0]["name"].partition(".")[0]
+    for end in ("pem", "pub"):
+        found = world.directory / f"{selector}._domainkey.tx.example.com.{end}"
+        found.rename(world.directory / f"mail-ed25519._domainkey.tx.example.com.{end}")
+    (world.directory / journal.JOURNAL).unlink()
+    blind = world.run()
+    assert [(record["state"], record["values"]) for record in blind["records"]] == [("present", None)]
+    line = json.loads((world.directory / journal.JOURNAL).read_text().splitlines()[0])["key"]
+    world.signs = {
+        host: [
+            {"domain": "tx.example.com", "algorithm": "ed25519", **{n: line[n] for n in ("selector", "fingerprint")}}
+        ]
+        for host in BOTH
+    }
+    seen = world.run(evidence=world.evidence([], *BOTH))
+    assert [one["selector"] for one in seen["signing"]] == ["mail-ed25519"]
+
+
+def test_a_domain_that_leaves_with_its_zone_leaves_no_record_outside_of_the_fleet(world: World) -> None:
+    delegated = {**SERIES, "domain": "customer.example.net", "delegate": "dkim.example.com"}
+    selector = world.run(delegated)["ask"][0]["name"].partition(".")[0]
+    looks = [
+        {
+            "name": name,
+            "type": rtype,
+            "whole": True,
+            "servers": [{"server": "a", "status": "no", "values": [], "ttl": 60}],
+        }
+        for name, rtype in (
+            (f"{selector}.customer.example.net.dkim.example.com", "TXT"),
+            (f"{selector}._domainkey.customer.example.net", "CNAME"),
+        )
+    ]
+    served = world.run(delegated, evidence={"looks": looks}, zones=["example.com", "example.net"])
+    assert [record["type"] for record in served["records"]] == ["TXT", "CNAME"]
+    left = world.run(zones=["example.com"])
+    assert [record["type"] for record in left["records"] if record["domain"] == delegated["domain"]] == ["TXT"]
+
+
 def test_no_secret_is_in_what_it_returns(world: World) -> None:
     result = world.round(*BOTH)
     for path in world.directory.iterdir():
         if path.suffix == ".pem":
             secret = path.read_text().splitlines()[1]
             assert secret not in json.dumps(result)
+
+
+def test_what_there_is_can_be_told_without_a_step(world: World) -> None:
+    world.round(*BOTH)
+    world.wait(91 * DAY)
+    before = (world.directory / journal.JOURNAL).read_bytes()
+    told = world.run(steps=False)
+    assert (told["changed"], told["steps"], told["serial"]) == (False, [], world.serials["mta1"])
+    would = world.run(check=True)
+    assert (would["changed"], would["serial"]) == (True, told["serial"])
+    assert would["steps"] != []
+    assert (world.directory / journal.JOURNAL).read_bytes() == before
+    assert world.run(steps=False)["signing"] == told["signing"]
+
+
+def test_a_request_that_is_repeated_is_the_same_request(world: World) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    request = {"requests": [{"domain": "tx.example.com", "reason": "compromised"}]}
+    for _again in range(3):
+        made = lives(world.round(*BOTH, **request))
+        assert sorted(made.values()) == ["active", "published"]
+    world.wait(700)
+    assert lives(world.round(*BOTH, **request))[old] == "revoked"
+
+
+def test_a_host_that_a_stream_has_left_is_asked_until_its_mail_is_gone(world: World) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    moved = {**SERIES, "hosts": ["mta2"]}
+    options = {"hosts": list(BOTH)}
+
+    def round_of(*hosts: str, **more: Any) -> dict[str, Any]:
+        first = world.run(moved, evidence=world.evidence([], *hosts), **options, **more)
+        seen = world.run(moved, evidence=world.evidence(first["ask"], *hosts), serial=first["serial"], **options)
+        world.publish(seen)
+        world.follow(seen, "mta2")
+        last = world.run(moved, evidence=world.evidence(seen["ask"], *hosts), serial=seen["serial"], **options)
+        world.publish(last)
+        return last
+
+    round_of(*BOTH, requests=[{"domain": "tx.example.com"}])
+    world.wait(700)
+    for hosts in (("mta2",), BOTH):  # away, and there but still on it
+        held = round_of(*hosts)
+        assert lives(held)[old] == "active"
+        assert any("mta1" in wait["what"] for wait in held["waits"])
+    world.signs["mta1"] = []
+    assert lives(round_of(*BOTH))[old] == "retiring"
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"serial": "x"},
+        {"serial": 10**400},
+        {"clock": float("nan")},
+        {"clock": "soon"},
+        {"signs": "abc"},
+        {"signs": [{}]},
+        {"signs": [{"domain": "tx.example.com", "algorithm": "rsa", "selector": "a\nb", "fingerprint": "0" * 32}]},
+        {"unknown": 5},
+        {"holds": [1]},
+    ],
+    ids=str,
+)
+def test_a_host_with_evidence_of_another_shape_was_not_seen(world: World, spoilt: dict[str, Any]) -> None:
+    world.round(*BOTH)
+    evidence = world.evidence([], *BOTH)
+    evidence["hosts"]["mta2"] = {**evidence["hosts"]["mta2"], **spoilt}
+    told = world.run(evidence=evidence)
+    assert not told["failed"]
+    assert any(one["where"] == "host mta2" and "another shape" in one["found"] for one in told["findings"])
+
+
+def test_one_host_that_lies_moves_nobody(world: World) -> None:
+    world.round(*BOTH)
+    before = world.run(steps=False)
+    evidence = world.evidence([], *BOTH)
+    stranger = {"domain": "tx.example.com", "algorithm": "ed25519", "selector": "vendor", "fingerprint": "0" * 32}
+    evidence["hosts"]["mta2"] = {**evidence["hosts"]["mta2"], "serial": 10**9, "signs": [stranger]}
+    told = world.run(evidence=evidence)
+    assert (told["signing"], told["serial"], told["resting"]) == (before["signing"], before["serial"], False)
+    assert any("later state" in one["found"] for one in told["findings"])
+    assert any("does not know" in one["why"] for one in told["findings"])

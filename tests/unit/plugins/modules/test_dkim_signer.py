@@ -32,7 +32,7 @@ class Host:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = path / "mailops"
         self.reloads = 0
-        self.fault: Optional[Exception] = None
+        self.faults: list[Exception] = []
         self._patch = monkeypatch
         monkeypatch.setattr(rspamd, "OWNER", os.geteuid())
         monkeypatch.setattr(rspamd, "group_id", os.getegid)
@@ -43,8 +43,8 @@ class Host:
 
     def _follow(self, _unit_changed: bool, _socket: str) -> None:
         self.reloads += 1
-        if self.fault:
-            raise self.fault
+        for fault in self.faults:
+            raise fault
 
     def run(self, module: Any, arguments: dict[str, Any], check: bool, no_log: bool = False) -> dict[str, Any]:
         class Module(basic.AnsibleModule):  # type: ignore[misc]
@@ -181,7 +181,7 @@ def test_what_is_not_here_or_not_whole_is_refused_before_anything_is_touched(hos
         assert host.sign(8, keys, signing)["failed"]
         assert host.files() == before
     lost = {**new.public, "private": False}
-    assert "no private part" in host.sign(8, [], [], keys=[lost])["msg"]
+    assert "no private part" in host.sign(8, [], [new], keys=[lost])["msg"]
     path = host.directory / "keys" / dkim_file(A1)
     path.write_bytes(path.read_bytes()[:-4])
     before = host.files()
