@@ -141,6 +141,7 @@ class Tick:
     boot: str  # names the time since the host was started
     uptime: int
     steady: int = 0
+    sure: bool = False  # signing hosts had the same wall clock
 
 
 @dataclass(frozen=True)
@@ -228,12 +229,17 @@ class Step:
 def steady_seconds(last: Optional[Tick], now: Tick) -> int:
     """Seconds that have surely gone by in the life of a store. No change of a clock adds to them.
 
-    Over a boot, it is no more than the time since then; of a store that came from another host, no more than both say.
+    Over a boot, or from host to host, the wall clock counts where other hosts vouched for it both times. Else it is no
+    more than the time since the boot.
     """
     if last is None:
         return 0
-    same = now.boot == last.boot
-    passed = now.uptime - last.uptime if same else min(now.uptime, now.wall - last.wall)
+    if now.boot == last.boot:
+        passed = now.uptime - last.uptime
+    elif now.sure and last.sure:
+        passed = now.wall - last.wall
+    else:
+        passed = min(now.uptime, now.wall - last.wall)
     return last.steady + max(0, passed)
 
 
@@ -264,9 +270,8 @@ def records(held: Iterable[KeyState], policy: Policy) -> list[dict[str, Any]]:
     chosen = signing(held, policy)
     for key in held:
         gone = key.state == WITHDRAWN
-        # A key that DNS has not been asked about must not overwrite what may stand there; an old one may be that.
-        is_unasked = key.state == NEW
-        if (is_unasked and key.because != IMPORTED) or key.cleared:
+        # A key that DNS has not been asked about must not overwrite what may stand there.
+        if key.state == NEW or key.cleared:
             continue
         life = "revoked" if key.revoked and not gone else key.state
         common = {
@@ -280,14 +285,13 @@ def records(held: Iterable[KeyState], policy: Policy) -> list[dict[str, Any]]:
             "signs": key == chosen,
         }
         known = [text for text in (key.record, REVOKED_RECORD if key.revoked else None) if text]
-        values = known if gone else [key.text] if key.text and not is_unasked else None
+        values = known if gone else [key.text] if key.text else None
         reason = f"DKIM key ({policy.algorithm}) of {policy.domain}, {life}"
         if policy.serves(key.name):
             found.append({"name": key.name, "type": "TXT", "values": values, "reason": reason, **common})
         if key.alias and policy.serves(key.alias):
             leads = f"leads to a DKIM key ({policy.algorithm}) of {policy.domain}"
-            leads_to = None if is_unasked else [key.name]
-            found.append({"name": key.alias, "type": "CNAME", "values": leads_to, "reason": leads, **common})
+            found.append({"name": key.alias, "type": "CNAME", "values": [key.name], "reason": leads, **common})
     return found
 
 
@@ -326,8 +330,6 @@ def step(held: Sequence[KeyState], policy: Policy, now: Now, evidence: Evidence)
     """What is due and proven. Applied with `after`, the same evidence has nothing more to say."""
     run = _Run(tuple(held), policy, now, evidence)
     run.notice_revocations()
-    run.go_on_with_what_signs()
-    run.remember_hosts()
     run.drop_what_nobody_needs()
     run.publish()
     run.verify()
@@ -663,13 +665,6 @@ class _Run:
         if chosen is not None and not set(self.policy.hosts) <= set(chosen.hosts):
             hosts = tuple(sorted({*chosen.hosts, *self.policy.hosts}))
             self._note(chosen, f"{len(hosts)} hosts sign with it or did", hosts=hosts)
-
-    def go_on_with_what_signs(self) -> None:
-        """A key that was taken over and is in use is active, whatever DNS says: else its mail would be refused."""
-        for key in self._in(NEW):
-            hosts = self._sign_with(key)
-            if key.because == IMPORTED and hosts:
-                self._move(key, ACTIVE, REASONS[ADOPTED], f"{', '.join(hosts)} sign with it")
 
     def drop_what_nobody_needs(self) -> None:
         """A key on its way that was never signed with needs no life to an end."""

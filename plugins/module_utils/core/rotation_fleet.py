@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All series of a fleet at once: the journal of the key store as state, evidence by series, and one step of everything.
 
-A line of the journal is one action: ``{serial, wall, steady, boot, uptime, file, domain, algorithm, step, key, why,
-evidence}``. The last line of a key is what it is now.
+A line of the journal is one action: ``{serial, wall, steady, boot, uptime, sure, file, domain, algorithm, step, key,
+why, evidence}``. The last line of a key is what it is now.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, rotation
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
     Action,
@@ -72,7 +72,8 @@ def fold(lines: Iterable[Record]) -> Store:
             last = line
         if not last:
             return Store()
-        tick = Tick(int(last["wall"]), str(last["boot"]), int(last["uptime"]), int(last["steady"]))
+        sure = bool(last.get("sure"))
+        tick = Tick(int(last["wall"]), str(last["boot"]), int(last["uptime"]), int(last["steady"]), sure)
         serial, file = int(last["serial"]), last.get("file")
         series: dict[Name, tuple[KeyState, ...]] = {}
         for name, held in newest.items():
@@ -106,6 +107,7 @@ def lines(actions: Iterable[tuple[Policy, Action]], serial: int, tick: Tick, fil
             "steady": tick.steady,
             "boot": tick.boot,
             "uptime": tick.uptime,
+            "sure": tick.sure,
             "file": file,
             "domain": policy.domain,
             "algorithm": policy.algorithm,
@@ -160,7 +162,7 @@ class AllEvidence:
         self.findings: list[Finding] = []
         self._hosts: dict[str, _HostEvidence] = {}
         for host, one in (found.get("hosts") or {}).items():
-            if one:
+            if one and host not in self._without:
                 try:
                     self._hosts[host] = _HostEvidence.of(one)
                 except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -275,7 +277,7 @@ def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record]
     actions: list[tuple[Policy, Action]] = []
     findings: list[Finding] = []
     for request in requests:
-        domain, algorithm = str(request["domain"]).lower().rstrip("."), request.get("algorithm")
+        domain, algorithm = _domain(str(request["domain"])), request.get("algorithm")
         meant = [one for one in wanted if one.domain == domain and algorithm in (None, one.algorithm)]
         selector = request.get("selector")
         if selector:
@@ -291,6 +293,13 @@ def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record]
             actions.extend((policy, action) for action in step.actions)
             store = with_actions(store, [(policy, action) for action in step.actions])
     return Done(store, tuple(actions), (), tuple(findings))
+
+
+def _domain(text: str) -> str:
+    try:
+        return names.to_ascii(text)
+    except ValueError:
+        return text
 
 
 def advance(store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:

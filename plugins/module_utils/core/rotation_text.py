@@ -25,6 +25,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation_fleet import Done
 
 _SHOWN_WAITS = 40
+_SHOWN_NAMES = 3  # of keys that wait for the same
 NOTHING = "nothing"
 
 GAUGES = {
@@ -137,11 +138,10 @@ def lines(done: Done, rows: Sequence[dict[str, Any]], steps: Sequence[str]) -> l
     found = text.columns(("domain", "algorithm", "signs with", "age", "beside it", "next", "when", "why"), cells)
     if steps:
         found += ["", "Steps:", *(f"  {step}" for step in steps)]
-    waits = [
-        f"  {policy.domain} {policy.algorithm} {wait.selector}: {wait.what}. {wait.remedy}".rstrip()
-        for policy, wait in done.waits
-        if wait.until is None
-    ]
+    ended = [line for name, held in done.store.series.items() for key in held for line in _ended(name, key)]
+    if ended:
+        found += ["", "Compromised:", *ended]
+    waits = _waits(done)
     if waits:
         found += ["", "Waits for more than time:", *waits[:_SHOWN_WAITS]]
         if len(waits) > _SHOWN_WAITS:
@@ -149,6 +149,35 @@ def lines(done: Done, rows: Sequence[dict[str, Any]], steps: Sequence[str]) -> l
     if done.findings:
         found += ["", "Findings:", *(f"  {finding}" for finding in done.findings)]
     return [*found, "", _after(done, rows)]
+
+
+def _ended(name: tuple[str, str], key: KeyState) -> Iterable[str]:
+    """What the end of a compromised key costs."""
+    subject = f"  {' '.join(name)} {key.selector}: "
+    if key.state == WITHDRAWN:
+        return
+    if key.revoked:
+        yield f"{subject}its record says that it is revoked, so mail on its way that it signed fails DKIM"
+    elif key.replace == rotation.COMPROMISED:
+        yield (
+            f"{subject}signs until another key may be used safely. Its record is revoked as soon as every host has "
+            "left it; mail on its way that it signed then fails DKIM. Run rotate_dkim.yml again and again until then"
+        )
+
+
+def _waits(done: Done) -> list[str]:
+    """A line for each thing that is waited for, and the keys that wait for it."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for policy, wait in done.waits:
+        if wait.until is None:
+            name = f"{policy.domain} {policy.algorithm} {wait.selector}".rstrip()
+            keys.setdefault((wait.what, wait.remedy), []).append(name)
+    return [f"  {_some(names)}: {what}. {remedy}".rstrip() for (what, remedy), names in keys.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    return f"{shown} and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else shown
 
 
 def _after(done: Done, rows: Sequence[dict[str, Any]]) -> str:

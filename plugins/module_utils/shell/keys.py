@@ -32,6 +32,13 @@ DIRECTORY = "/var/lib/mailops/dkim"
 _OPENSSL_SECONDS = 120
 
 
+NO_BACKUP = "where there is none, have the key replaced (mta_dkim_requests with reason: compromised)"
+
+
+class AccessError(ValueError):
+    """Somebody else owns a file of the store or may use it."""
+
+
 class StoreError(Exception):
     """The store cannot be used at all."""
 
@@ -188,7 +195,11 @@ class KeyStore:
             if key.bits not in (None, public.bits):
                 raise ValueError(f"{key.bits} bits are wanted, it has {public.bits}")
         except (ValueError, OSError, StoreError) as error:
-            remedy = "Restore the file from a backup, or give the key a new selector in the fleet file"
+            remedy = f"Restore the file from a backup, or {NO_BACKUP}"
+            if isinstance(error, AccessError):
+                remedy = (
+                    "Give it to the store's user with mode 0600, and have the key replaced if others may have read it"
+                )
             found.findings.append(_finding(path, key.name, reason(error), remedy))
             return
         if sealed is None:
@@ -213,7 +224,7 @@ class KeyStore:
         try:
             return read_private(self._path(name))
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise type(error)(f"{name}: {error}") from None
 
     def _make_withdrawn(self) -> None:
         with contextlib.suppress(FileExistsError):
@@ -259,7 +270,7 @@ class KeyStore:
 
 
 def read_private(path: str) -> Optional[bytes]:
-    """A file that nobody else may read, or None where there is none. Raises ValueError where others may, OSError."""
+    """A file that nobody else may read, or None where there is none. Raises AccessError where others may, OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -267,7 +278,7 @@ def read_private(path: str) -> Optional[bytes]:
     with os.fdopen(descriptor, "rb") as file:
         why = file_problem(os.fstat(descriptor))
         if why:
-            raise ValueError(why)
+            raise AccessError(why)
         return file.read()
 
 

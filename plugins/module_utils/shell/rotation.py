@@ -24,7 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import Action, KeyState, Now, Policy, Tick
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation_fleet import AllEvidence, Done, Store
 from ansible_collections.mailops.mta.plugins.module_utils.shell import clock, journal
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import KeyStore, StoreError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import NO_BACKUP, KeyStore, StoreError
 
 _Actions = tuple[tuple[Policy, Action], ...]
 
@@ -78,25 +78,31 @@ class Run:
         """The caller holds the lock of the store. Raises Refused, StoreError, OSError."""
         before = self._read()
         evidence = AllEvidence(self.order.evidence, self.order.without)
-        tick = tick_of(before)
+        reading = _reading()
+        told = rotation_fleet.clock_findings(before, reading, evidence.clocks) + evidence.findings
+        tick = tick_of(before, reading, sure=bool(evidence.clocks) and not errors(told))
         now = Now(tick.wall, tick.steady)
         wanted = rotation_fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
         copied = before.tick is not None and self.journal.identity() != before.file
         if not self.order.steps:
             return Report(Done(before, (), (), (), resting=copied), wanted, now, evidence, before, 0)
-        told = rotation_fleet.clock_findings(before, tick, evidence.clocks) + evidence.findings
-        refused = [*errors(told), *_twice(self.order.series), *self._survey(before, wanted)]
+        damaged, given_up = self._survey(before, wanted)
+        refused = [*errors(told), *_twice(self.order.series), *damaged]
         archived = [] if self.check_mode or refused else self._archive(before)
         taken_over, findings = self._take_over(before, wanted, now)
+        taken_over = (*given_up, *taken_over)
         store = rotation_fleet.with_actions(before, taken_over)
         asked = rotation_fleet.requested(store, wanted, self.order.requests, now)
-        refused += [*findings, *asked.findings]
+        refused += [one for one in (*findings, *asked.findings) if one not in refused]
         if refused:
             raise Refused(refused)
         is_current = copied and evidence.is_whole(wanted) and evidence.serial <= before.serial
         ahead = evidence.ahead_of(before.serial)
         restored = (copied and not is_current) or len(ahead) * 2 > evidence.hosts
-        told += [] if restored else _ahead(ahead, before.serial)
+        if ahead and not restored:  # either the store is old or these hosts lie, and doing nothing harms no mail
+            told += _ahead(ahead, before.serial)
+            rest = Done(before, (), (), tuple(told), resting=True)
+            return Report(rest, wanted, now, evidence, before, len(ahead), archived)
         known_serial = max(before.serial, evidence.serial if restored else 0)
         if self.order.serial not in (None, before.serial):
             evidence = AllEvidence(None, self.order.without)
@@ -120,33 +126,45 @@ class Run:
         except ValueError as error:
             raise StoreError(f"{self.journal.path}: {error}. Restore the journal from a backup") from None
 
-    def _survey(self, store: Store, wanted: Sequence[Policy]) -> list[Finding]:
-        """What is wrong with the private keys that hosts must have now or soon."""
-        meant: dict[str, KeyState] = {}
+    def _survey(self, store: Store, wanted: Sequence[Policy]) -> tuple[list[Finding], _Actions]:
+        """What is wrong with the private keys that hosts must have now or soon.
+
+        One that is damaged or gone and that a person calls compromised is given up: it has no private part any more.
+        """
+        meant: dict[str, tuple[Policy, KeyState]] = {}
         for policy in wanted:
             for key in store.keys_of(policy):
                 if key.private and key.record and (key.usable or key.state in rotation.COMING):
-                    meant[_file_key(policy, key).name] = key
-        asked = [
-            _file_key(policy, key)
-            for policy in wanted
-            for key in store.keys_of(policy)
-            if meant.get(_file_key(policy, key).name) is key
-        ]
-        found = self.keys.survey(asked)
+                    meant[_file_key(policy, key).name] = (policy, key)
+        found = self.keys.survey([_file_key(policy, key) for policy, key in meant.values()])
         findings = list(found.findings)
-        remedy = "Restore the key store from a backup (playbook mailops.mta.restore_dkim)"
+        remedy = f"Restore the key store (playbook mailops.mta.restore_dkim), or {NO_BACKUP}"
         for lost in found.missing:
             path = os.path.join(self.keys.directory, f"{lost.name}.pem")
-            findings.append(Finding(path, "no such file", "the journal says that hosts sign with it or will", remedy))
+            findings.append(Finding(path, lost.name, "it is gone, and the journal says that hosts use it", remedy))
         for name, public in found.public.items():
-            if public.fingerprint != meant[name].fingerprint:
+            if public.fingerprint != meant[name][1].fingerprint:
                 path = os.path.join(self.keys.directory, f"{name}.pem")
-                findings.append(Finding(path, "another key", "it is not the one that the journal names", remedy))
+                findings.append(Finding(path, name, "it is not the key that the journal names", remedy))
+        given_up = {one.found for one in findings if one.found in meant and self._is_given_up(*meant[one.found])}
+        findings = [one for one in findings if one.found not in given_up]
         if not findings and not self.check_mode:
             for unsealed in found.unsealed:
                 self.keys.seal(unsealed, found)
-        return findings
+        why = "its private part is lost"
+        return findings, tuple(
+            (policy, Action("note", dataclasses.replace(key, private=False), why))
+            for policy, key in (meant[name] for name in sorted(given_up))
+        )
+
+    def _is_given_up(self, policy: Policy, key: KeyState) -> bool:
+        return any(
+            one["reason"] == rotation.COMPROMISED
+            and one["domain"] == policy.domain
+            and one.get("algorithm") in (None, policy.algorithm)
+            and one.get("selector") in (None, key.selector)
+            for one in self.order.requests
+        )
 
     def _archive(self, store: Store) -> list[str]:
         moved = []
@@ -231,8 +249,11 @@ def _twice(series: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _ahead(hosts: Sequence[str], serial: int) -> list[Finding]:
-    why = "no other host has one, so it is not the key store that is old"
-    remedy = "Find out who changed /etc/rspamd/mailops/installed.json there; remove it and run the role dkim"
+    why = "the key store was set back, or this host lies; nothing is done until it is known which"
+    remedy = (
+        "Bring all signing hosts back and run rotate_dkim.yml; if no other host has such a state, find out who changed "
+        "/etc/rspamd/mailops/installed.json there, set the host up anew, and name it in mta_dkim_without meanwhile"
+    )
     told = f"a table of a later state than the key store's ({serial})"
     return [Finding(f"host {host}", told, why, remedy) for host in hosts]
 
@@ -247,10 +268,14 @@ def _late(serial: int, given: Optional[int]) -> Finding:
     )
 
 
-def tick_of(store: Store) -> Tick:
+def tick_of(store: Store, reading: Optional[Tick] = None, sure: bool = False) -> Tick:
     """The key host's clocks now, and how much of a store's life has gone by."""
-    reading = Tick(int(time.time()), clock.boot_id(), clock.uptime())
-    return dataclasses.replace(reading, steady=rotation.steady_seconds(store.tick, reading))
+    now = dataclasses.replace(reading or _reading(), sure=sure)
+    return dataclasses.replace(now, steady=rotation.steady_seconds(store.tick, now))
+
+
+def _reading() -> Tick:
+    return Tick(int(time.time()), clock.boot_id(), clock.uptime())
 
 
 def _file_key(policy: Policy, key: KeyState) -> Key:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from ansible.module_utils import basic
@@ -191,10 +191,17 @@ def test_what_is_not_here_or_not_whole_is_refused_before_anything_is_touched(hos
     assert not host.sign(8, [A1, A2, B1], [A1])["failed"]
 
 
+def test_a_host_without_a_key_that_nobody_can_bring_follows_to_the_next(host: Host) -> None:
+    ready(host)
+    lost = {**pair("a.test", "lost").public, "private": False}
+    assert not host.sign(8, [], [A2, B1], keys=[lost, A1.public, A2.public, B1.public])["failed"]
+    assert host.signs("a.test") == [dkim_file(A2)]
+
+
 @pytest.mark.parametrize("fault", [rspamd.SignerError("killed"), KeyboardInterrupt()])
 def test_a_run_that_ends_early_is_finished_by_the_next(host: Host, fault: Exception) -> None:
     ready(host)
-    host.fault = fault
+    host.faults = [fault]
     if isinstance(fault, rspamd.SignerError):
         assert host.sign(8, [A1, A2, B1], [A2, B1], rules="new")["failed"]
     else:
@@ -202,7 +209,7 @@ def test_a_run_that_ends_early_is_finished_by_the_next(host: Host, fault: Except
             host.sign(8, [A1, A2, B1], [A2, B1], rules="new")
     assert rspamd.installed(str(host.directory)).serial == 8
     assert host.sign(7, [A1, A2, B1], [A1, B1])["failed"]
-    host.fault = None
+    host.faults = []
     reloads = host.reloads
     finished = host.sign(8, [A1, A2, B1], [A2, B1], rules="new")
     assert (finished["changed"], finished["reloaded"], host.reloads) == (True, True, reloads + 1)

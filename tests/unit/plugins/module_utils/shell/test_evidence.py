@@ -116,6 +116,13 @@ def test_no_signer_is_no_evidence_of_anything(directory: Path) -> None:
     assert str(directory / "sock") in found["problems"][0]
 
 
+def test_a_host_without_directory_and_socket_is_known_to_sign_with_nothing(directory: Path) -> None:
+    found = evidence.gather(str(directory / "none"), str(directory / "sock"), ["a.test"])
+    assert (found["signs"], found["unknown"], found["holds"], found["serial"]) == ([], [], [], None)
+    (directory / "sock").touch()
+    assert evidence.gather(str(directory / "none"), str(directory / "sock"), ["a.test"])["signs"] is None
+
+
 def test_nothing_but_whole_keys_with_the_right_rights_are_held(directory: Path) -> None:
     pairs = [pair("a.test", f"s{n}") for n in range(4)] + [pair("a.test", "cut", "rsa")]
     open_to_all, renamed, cut, fine, cut_rsa = place(directory, *pairs)
