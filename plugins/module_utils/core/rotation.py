@@ -46,6 +46,7 @@ REVOKED_RECORD = "v=DKIM1; p="  # RFC 6376 3.6.1
 _MOST_STRANGERS = 8  # of a series, that a restored store asks DNS for
 MIN_RSA_BITS = 2048  # RFC 8301 3.2
 MAX_CACHE_SECONDS = 604800  # resolvers remember nothing for longer, whatever a TTL says (RFC 8767 4)
+CLOCK_TOLERANCE_SECONDS = 300  # by which clocks of hosts may differ
 _DAY = 86400
 
 
@@ -237,7 +238,7 @@ def steady_seconds(last: Optional[Tick], now: Tick) -> int:
     if now.boot == last.boot:
         passed = now.uptime - last.uptime
     elif now.sure and last.sure:
-        passed = now.wall - last.wall
+        passed = now.wall - last.wall - CLOCK_TOLERANCE_SECONDS
     else:
         passed = min(now.uptime, now.wall - last.wall)
     return last.steady + max(0, passed)
@@ -365,7 +366,7 @@ def ask(held: Sequence[KeyState], policy: Policy, now: Now, reason: str, selecto
     """
     run = _Run(tuple(held), policy, now, Evidence())
     named = [key for key in held if key.state != WITHDRAWN and selector in (None, key.selector)]
-    if not named:
+    if not named and selector is not None:
         has = ", ".join(key.selector for key in held if key.state != WITHDRAWN) or "no key"
         run._find(f"{policy.domain} {policy.algorithm}", f"selector {selector}", f"it has {has}", "Name one of these")
     chosen = signing(held, policy)

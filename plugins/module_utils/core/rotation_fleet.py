@@ -31,8 +31,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
     Wait,
 )
 
-CLOCK_TOLERANCE_SECONDS = 300
-
 Name = tuple[str, str]  # of a series: domain and algorithm
 Record = Mapping[str, Any]
 
@@ -95,6 +93,9 @@ def _key(given: Record) -> KeyState:
     key = KeyState(**{**values, "hosts": tuple(values.get("hosts") or ())})
     if key.state not in rotation.STATES:
         raise ValueError(f"state {key.state!r}")
+    for name in ("id", "bits", "born", "entered", "wait_seconds", "ttl"):
+        if not isinstance(values.get(name, 0), int):
+            raise ValueError(name)
     return key
 
 
@@ -185,7 +186,8 @@ class AllEvidence:
 
     @property
     def hosts(self) -> int:
-        return len(self._hosts)
+        """How many have a table of any state: a new one says nothing of the key store's age."""
+        return sum(one.serial > 0 for one in self._hosts.values())
 
     @property
     def clocks(self) -> dict[str, float]:
@@ -256,12 +258,12 @@ def clock_findings(store: Store, tick: Tick, clocks: Mapping[str, float]) -> lis
     """Errors where the key host's clock cannot be right, warnings where another's is not."""
     found = []
     remedy = "Set the clocks (chrony, systemd-timesyncd) and run again"
-    if store.tick and tick.wall < store.tick.wall - CLOCK_TOLERANCE_SECONDS:
+    if store.tick and tick.wall < store.tick.wall - rotation.CLOCK_TOLERANCE_SECONDS:
         behind = store.tick.wall - tick.wall
         why = "the journal has entries that are younger, so one of the two is wrong"
         found.append(Finding("clock of the key host", f"{behind} seconds behind its own journal", why, remedy))
     far = {host: round(clock - tick.wall) for host, clock in clocks.items()}
-    far = {host: off for host, off in far.items() if abs(off) > CLOCK_TOLERANCE_SECONDS}
+    far = {host: off for host, off in far.items() if abs(off) > rotation.CLOCK_TOLERANCE_SECONDS}
     if len(far) * 2 > len(clocks):
         told = ", ".join(f"{host} {off:+d} s" for host, off in sorted(far.items()))
         why = "most signing hosts have another time, so nothing that depends on time is done"
@@ -362,8 +364,9 @@ def hosts(store: Store, wanted: Iterable[Policy], evidence: AllEvidence, now: No
         chosen = rotation.signing(store.keys_of(policy), policy)
         if chosen is None:
             continue
-        signers = evidence.of(policy).signers
-        for host in policy.hosts:
+        seen = evidence.of(policy)
+        signers = seen.signers
+        for host in set(policy.hosts) - seen.without:
             signs = signers[host].signs if host in signers else None
             if signs is None:
                 silent.setdefault(host, []).append(policy.domain)

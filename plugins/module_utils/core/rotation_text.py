@@ -52,6 +52,8 @@ class Next:
 
 def coming(held: Sequence[KeyState], policy: Policy, now: Now, waits: Sequence[Wait]) -> Next:
     """What comes next: a key on its way first, then the end of an old one, then the next due date."""
+    if waits and not any(wait.selector for wait in waits):  # the whole series, as after a restore
+        return Next("wait", None, "; ".join(wait.what for wait in waits))
     chosen = rotation.signing(held, policy)
     on_the_way = [key for key in held if key.state in COMING]
     behind = [key for key in held if key.state == ACTIVE and key != chosen]

@@ -99,6 +99,8 @@ class Run:
         is_current = copied and evidence.is_whole(wanted) and evidence.serial <= before.serial
         ahead = evidence.ahead_of(before.serial)
         restored = (copied and not is_current) or len(ahead) * 2 > evidence.hosts
+        if ahead and not restored and self.order.requests:
+            raise Refused([*_ahead(ahead, before.serial), *_unheard(self.order.requests)])
         if ahead and not restored:  # either the store is old or these hosts lie, and doing nothing harms no mail
             told += _ahead(ahead, before.serial)
             rest = Done(before, (), (), tuple(told), resting=True)
@@ -108,6 +110,8 @@ class Run:
             evidence = AllEvidence(None, self.order.without)
             told.append(_late(before.serial, self.order.serial))
         done = self._advance(asked.store, wanted, now, evidence, restored)
+        if done.resting and self.order.requests:
+            raise Refused(_unheard(self.order.requests))
         actions = () if done.resting else (*taken_over, *asked.actions, *done.actions)
         if (restored or is_current) and not done.resting and not actions:
             actions = self._mark_as_compared(before, wanted)
@@ -179,7 +183,8 @@ class Run:
 
     def _take_over(self, store: Store, wanted: Sequence[Policy], now: Now) -> tuple[_Actions, list[Finding]]:
         """Keys of older versions of the collection: named by the fleet file, with no journal."""
-        unknown = [policy for policy in wanted if not store.keys_of(policy) and not policy.left]
+        # Only of a store that has no journal: later, a file of that name is what a domain left here once.
+        unknown = [policy for policy in wanted if not store.serial and not policy.left]
         files = {
             Key(policy.domain, _plain(policy), policy.algorithm): policy
             for policy in unknown
@@ -251,11 +256,18 @@ def _twice(series: Sequence[Mapping[str, Any]]) -> list[Finding]:
 def _ahead(hosts: Sequence[str], serial: int) -> list[Finding]:
     why = "the key store was set back, or this host lies; nothing is done until it is known which"
     remedy = (
-        "Bring all signing hosts back and run rotate_dkim.yml; if no other host has such a state, find out who changed "
+        "Restore the newest backup (restore_dkim.yml) or bring all signing hosts back, and run rotate_dkim.yml; where "
+        "the key store is the newest there was and no other host has such a state, find out who changed "
         "/etc/rspamd/mailops/installed.json there, set the host up anew, and name it in mta_dkim_without meanwhile"
     )
     told = f"a table of a later state than the key store's ({serial})"
     return [Finding(f"host {host}", told, why, remedy) for host in hosts]
+
+
+def _unheard(requests: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    why = "the key store rests until it was compared with its hosts and with what DNS shows"
+    remedy = "Run rotate_dkim.yml without requests until it does not rest any more, then with them"
+    return [Finding("requests", str(one["domain"]), why, remedy) for one in requests]
 
 
 def _late(serial: int, given: Optional[int]) -> Finding:

@@ -277,6 +277,10 @@ def test_a_run_killed_between_key_and_journal_is_finished(world: World, monkeypa
     assert (world.directory / made[0]).read_bytes() == content
 
 
+def _edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -287,6 +291,7 @@ def test_a_run_killed_between_key_and_journal_is_finished(world: World, monkeypa
         (lambda store, pem: (store / journal.JOURNAL).chmod(0o644), "others may use it"),
         (lambda store, pem: (store / journal.JOURNAL).write_text("{}\n"), "line 1"),
         (lambda store, pem: (store / journal.JOURNAL).write_text("nonsense\n"), "line 1"),
+        (lambda store, pem: _edit(store / journal.JOURNAL, '"born":', '"born":"x","old":'), "no step of a key"),
     ],
 )
 def test_a_spoilt_store_is_refused_and_stays_as_it_is(world: World, spoil: Any, told: str) -> None:
@@ -480,6 +485,35 @@ def test_one_host_that_lies_moves_nobody(world: World) -> None:
     told = world.run(evidence=evidence)
     assert (told["signing"], told["changed"], told["resting"]) == (before["signing"], False, False)
     assert any("does not know" in one["why"] for one in told["findings"])
+
+
+def test_a_store_that_was_set_back_rests_and_hears_no_request(world: World) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    path = world.directory / journal.JOURNAL
+    before = path.read_bytes()
+    world.round(*BOTH, requests=[{"domain": "tx.example.com", "reason": "compromised"}])
+    world.wait(700)
+    assert lives(world.round(*BOTH))[old] == "revoked"
+    world.serials["mta2"] = 3  # it was away meanwhile
+    with path.open("r+b") as same_file:
+        same_file.truncate(len(before))
+    set_back = world.run(evidence=world.evidence([], *BOTH))
+    assert (set_back["resting"], set_back["signing"], set_back["changed"]) == (True, [], False)
+    assert {str(record["values"]) for record in set_back["records"]} == {"None"}
+    request = [{"domain": "tx.example.com", "reason": "compromised"}]
+    refused = world.run(evidence=world.evidence([], *BOTH), requests=request)
+    assert (refused["failed"], "until it does not rest" in refused["msg"]) == (True, True)
+
+
+def test_a_new_host_does_not_keep_a_lost_store_from_being_rebuilt(world: World) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    shutil.rmtree(world.directory)
+    world.serials["mta2"], world.signs["mta2"], world.holds["mta2"] = 0, [], []
+    asked = world.run(evidence=world.evidence([], *BOTH))
+    found = world.run(evidence=world.evidence(asked["ask"], *BOTH), serial=asked["serial"])
+    assert (found["resting"], lives(found)) == (False, {old: "active"})
+    made = world.run(evidence=world.evidence(found["ask"], *BOTH), serial=found["serial"])
+    assert any("no private part" in step for step in made["steps"])
 
 
 def test_a_lost_private_key_without_a_backup_is_replaced_on_request(world: World) -> None:
