@@ -193,7 +193,9 @@ def run(module: AnsibleModule) -> None:
     except ValueError as error:
         module.fail_json(msg=f"resolvers: {error}")
     found, asked = asker.settle(partial(looks.look, wanted, zones))
-    module.exit_json(changed=False, looks=[each.as_dict() for each in found], questions=asked)
+    looks_found = [each.as_dict() for each in found]
+    # Else Ansible sends back all names that it was given.
+    module.exit_json(changed=False, looks=looks_found, questions=asked, invocation={"module_args": {}})
 
 
 def main() -> None:

@@ -168,7 +168,9 @@ options:
     elements: str
     default: []
   steps:
-    description: Whether to take steps. With V(false) it only tells what there is, and changes nothing.
+    description:
+      - Whether to take steps. With V(false) it only tells what there is, and changes nothing.
+      - RV(table), RV(lines) and RV(metrics) are empty then.
     type: bool
     default: true
   lock_timeout_seconds:
@@ -421,16 +423,16 @@ def main():
             "Keys that were made before this stay. Run again when the cause is gone.",
             findings=[],
         )
-    told = {**result(report), "diff": difference(report, store.directory)}
+    told = {**result(report, params["steps"]), "diff": difference(report, store.directory)}
     # Else Ansible sends back all that it was given, which is most of the result for a thousand domains.
     module.exit_json(changed=report.changed, invocation={"module_args": {"directory": store.directory}}, **told)
 
 
-def result(report):
+def result(report, stepped):
     done, now, wanted = report.done, report.now, report.policies
     held = [(policy, done.store.keys_of(policy)) for policy in wanted]
     steps = [f"{policy.domain} {policy.algorithm}: {action.text}" for policy, action in done.actions]
-    rows = rotation_text.table(done, wanted, now)
+    rows = rotation_text.table(done, wanted, now) if stepped else []
     asked = [
         {"name": name, "type": rtype}
         for policy, keys in held
@@ -469,8 +471,8 @@ def result(report):
         ],
         "findings": [one.as_dict() for one in done.findings],
         "table": rows,
-        "lines": rotation_text.lines(done, rows, steps),
-        "metrics": rotation_text.metrics(done, wanted, rows, now, report.hosts_behind),
+        "lines": rotation_text.lines(done, rows, steps) if stepped else [],
+        "metrics": rotation_text.metrics(done, wanted, rows, now, report.hosts_behind) if stepped else "",
     }
 
 

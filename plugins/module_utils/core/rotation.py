@@ -665,7 +665,7 @@ class _Run:
         chosen = self._signing
         if chosen is not None and not set(self.policy.hosts) <= set(chosen.hosts):
             hosts = tuple(sorted({*chosen.hosts, *self.policy.hosts}))
-            self._note(chosen, f"{len(hosts)} hosts sign with it or did", hosts=hosts)
+            self._note(chosen, "its signing hosts are remembered", hosts=hosts)
 
     def drop_what_nobody_needs(self) -> None:
         """A key on its way that was never signed with needs no life to an end."""

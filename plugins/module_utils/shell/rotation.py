@@ -13,7 +13,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -80,6 +80,7 @@ class Run:
         evidence = AllEvidence(self.order.evidence, self.order.without)
         reading = _reading()
         told = rotation_fleet.clock_findings(before, reading, evidence.clocks) + evidence.findings
+        told += _no_hosts(set(self.order.without) - set(self.order.hosts) if self.order.hosts else ())
         tick = tick_of(before, reading, sure=bool(evidence.clocks) and not errors(told))
         now = Now(tick.wall, tick.steady)
         wanted = rotation_fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
@@ -268,6 +269,11 @@ def _unheard(requests: Sequence[Mapping[str, Any]]) -> list[Finding]:
     why = "the key store rests until it was compared with its hosts and with what DNS shows"
     remedy = "Run rotate_dkim.yml without requests until it does not rest any more, then with them"
     return [Finding("requests", str(one["domain"]), why, remedy) for one in requests]
+
+
+def _no_hosts(names: Collection[str]) -> list[Finding]:
+    why = "no signing host of the fleet has this name"
+    return [Finding("mta_dkim_without", f"'{name}'", why, "Correct or remove it", WARNING) for name in sorted(names)]
 
 
 def _late(serial: int, given: Optional[int]) -> Finding:
