@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The gate faults(rotation) three times over: nine rotations of every key with mail without pause, under its faults."""
+"""tests/faults/rotation.py three times over: nine rotations of every key with mail without pause, under its faults."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ which shares code with the collection. One JSON line for each message, refusal a
 
 Recipients that ask for trouble, at every operator: reject@ (550), full@ (452), defer@ (450), rate@ (the operator's own
 words), greylist@ (the first attempt is deferred), slow@ (accepted after five seconds).
-A file /var/lib/receiver/no-verify.<operator> switches the judging off, for load tests.
+A file /var/lib/receiver/no-verify.<operator> switches the judging off, for load tests. Where there is a directory
+/var/lib/receiver/raw, each accepted message lies in it as it came.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ import spf
 from aiosmtpd.smtp import SMTP
 
 STATE = Path("/var/lib/receiver")
+RAW = STATE / "raw"
 CERTIFICATE = ("/etc/receiver-simulator.crt", "/etc/receiver-simulator.key")
 SLOW_SECONDS = 5
 
@@ -337,6 +339,8 @@ class Desk:
                 return self.say(answer, session, envelope, **seen)
         if any(address.lower().startswith("slow@") for address in envelope.rcpt_tos):
             await asyncio.sleep(SLOW_SECONDS)
+        if RAW.is_dir():
+            keep(envelope.content)
         self.journal.write("accepted", **seen)
         return "250 2.0.0 OK"
 
@@ -358,6 +362,12 @@ class Desk:
         if operator.unaligned and words["dmarc"] != "pass":
             return operator.unaligned.format(**words)
         return None
+
+
+def keep(message: bytes) -> None:
+    name = f"{time.time_ns()}"
+    (RAW / name).write_bytes(message)
+    (RAW / name).rename(RAW / f"{name}.eml")
 
 
 def readable(value: object) -> str:
