@@ -446,7 +446,7 @@ def result(report, stepped):
     return {
         "serial": done.store.serial,
         "resting": done.resting,
-        "moving": any(rotation.is_moving(keys, policy) for policy, keys in held),
+        "moving": any(rotation.is_moving(keys) for _policy, keys in held),
         "following": any(rotation.is_followed(keys, policy) for policy, keys in held),
         "proving": any(policy.proof and rotation.is_superseded(keys, policy) for policy, keys in held),
         "ask": asked,

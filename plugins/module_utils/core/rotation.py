@@ -309,7 +309,7 @@ def questions(held: Iterable[KeyState], policy: Policy, evidence: Evidence) -> l
     return list(asked)
 
 
-def is_moving(held: Iterable[KeyState], policy: Policy) -> bool:
+def is_moving(held: Iterable[KeyState]) -> bool:
     """True while evidence of DNS alone may take a key further."""
     return any(key.state in COMING or (key.state == WITHDRAWN and not key.cleared) for key in held)
 
@@ -439,10 +439,8 @@ def _date(wall: int) -> datetime:
 
 def _place(policy: Policy, selector: str) -> tuple[str, Optional[str]]:
     """Where the record of a selector stands, and the alias that leads there."""
-    name, alias = (
-        names.record_name(policy.domain, selector, policy.delegate),
-        names.alias_name(policy.domain, selector),
-    )
+    name = names.record_name(policy.domain, selector, policy.delegate)
+    alias = names.alias_name(policy.domain, selector)
     return name, None if name == alias else alias
 
 

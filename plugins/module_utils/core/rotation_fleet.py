@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core import rotation
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
     Action,
@@ -275,11 +275,11 @@ def clock_findings(store: Store, tick: Tick, clocks: Mapping[str, float]) -> lis
 
 
 def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record], now: Now) -> Done:
-    """What persons ask for, as actions."""
+    """What persons ask for, as actions. Domains are canonical."""
     actions: list[tuple[Policy, Action]] = []
     findings: list[Finding] = []
     for request in requests:
-        domain, algorithm = _domain(str(request["domain"])), request.get("algorithm")
+        domain, algorithm = request["domain"], request.get("algorithm")
         meant = [one for one in wanted if one.domain == domain and algorithm in (None, one.algorithm)]
         selector = request.get("selector")
         if selector:
@@ -295,13 +295,6 @@ def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record]
             actions.extend((policy, action) for action in step.actions)
             store = with_actions(store, [(policy, action) for action in step.actions])
     return Done(store, tuple(actions), (), tuple(findings))
-
-
-def _domain(text: str) -> str:
-    try:
-        return names.to_ascii(text)
-    except ValueError:
-        return text
 
 
 def advance(store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:

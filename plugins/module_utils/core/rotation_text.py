@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import rotation, text
-from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
     ACTIVE,
     COMING,
@@ -88,14 +88,12 @@ def coming(held: Sequence[KeyState], policy: Policy, now: Now, waits: Sequence[W
 
 def table(done: Done, wanted: Iterable[Policy], now: Now) -> list[dict[str, Any]]:
     """A row for each series."""
-    by_series: dict[tuple[str, str], list[Wait]] = {}
-    for policy, wait in done.waits:
-        by_series.setdefault((policy.domain, policy.algorithm), []).append(wait)
+    waits = _by_series(done)
     rows = []
     for policy in wanted:
         held = done.store.keys_of(policy)
         chosen = rotation.signing(held, policy)
-        following = coming(held, policy, now, by_series.get((policy.domain, policy.algorithm), []))
+        following = coming(held, policy, now, waits.get((policy.domain, policy.algorithm), []))
         rows.append(
             {
                 "domain": policy.domain,
@@ -110,6 +108,13 @@ def table(done: Done, wanted: Iterable[Policy], now: Now) -> list[dict[str, Any]
             }
         )
     return rows
+
+
+def _by_series(done: Done) -> dict[tuple[str, str], list[Wait]]:
+    waits: dict[tuple[str, str], list[Wait]] = {}
+    for policy, wait in done.waits:
+        waits.setdefault((policy.domain, policy.algorithm), []).append(wait)
+    return waits
 
 
 def _life(key: KeyState) -> str:
@@ -200,12 +205,9 @@ def metrics(done: Done, wanted: Iterable[Policy], rows: Sequence[dict[str, Any]]
 def _samples(
     done: Done, wanted: Sequence[Policy], rows: Sequence[dict[str, Any]], now: Now, hosts_behind: int
 ) -> Iterable[tuple[str, text.Labels, float]]:
-    waiting = {(policy.domain, policy.algorithm) for policy, wait in done.waits if wait.until is None}
-    by_series: dict[tuple[str, str], list[Wait]] = {}
-    for policy, wait in done.waits:
-        by_series.setdefault((policy.domain, policy.algorithm), []).append(wait)
+    waits = _by_series(done)
     for policy in wanted:
-        name = (policy.domain, policy.algorithm)
+        own = waits.get((policy.domain, policy.algorithm), [])
         labels = (("domain", policy.domain), ("algorithm", policy.algorithm))
         held = done.store.keys_of(policy)
         chosen = rotation.signing(held, policy)
@@ -217,17 +219,13 @@ def _samples(
         for key in held:
             if key.state != WITHDRAWN:
                 yield "mta_dkim_key_size", (*labels, ("selector", key.selector)), float(key.bits)
-        following = coming(held, policy, now, by_series.get(name, []))
+        following = coming(held, policy, now, own)
         if following.when is not None:
             yield "mta_dkim_next_step_seconds", labels, float(max(0, following.when - now.wall))
-        yield "mta_dkim_waiting", labels, float(name in waiting)
-    for severity in ("error", "warning"):
-        count = sum(_severity(finding) == severity for finding in done.findings)
+        yield "mta_dkim_waiting", labels, float(any(wait.until is None for wait in own))
+    for severity in (ERROR, WARNING):
+        count = sum(finding.severity == severity for finding in done.findings)
         yield "mta_dkim_findings", (("severity", severity),), float(count)
     yield "mta_dkim_hosts_behind", (), float(hosts_behind)
     yield "mta_dkim_last_run_timestamp_seconds", (), float(now.wall)
     yield "mta_dkim_journal_serial", (), float(done.store.serial)
-
-
-def _severity(finding: Finding) -> str:
-    return finding.severity

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import rotation, rotation_fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, rotation, rotation_fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key, PublicKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519
@@ -70,7 +70,7 @@ class Report:
 class Run:
     def __init__(self, keys: KeyStore, order: Order, check_mode: bool) -> None:
         self.keys = keys
-        self.order = order
+        self.order = dataclasses.replace(order, requests=[_canonical(one) for one in order.requests])
         self.check_mode = check_mode
         self.journal = journal.Journal(os.path.join(keys.directory, journal.JOURNAL))
 
@@ -209,13 +209,13 @@ class Run:
             return done
         made = self._make(making)
         others = tuple(each for each in done.actions if each[1].kind != "make")
-        names = {(policy.domain, policy.algorithm) for policy, _action in making}
+        renewed = {(policy.domain, policy.algorithm) for policy, _action in making}
         store = rotation_fleet.with_actions(done.store, made)
         again = rotation_fleet.advance(store, [policy for policy, _action in making], now, evidence, False)
         return Done(
             again.store,
             (*others, *made, *again.actions),
-            (*(each for each in done.waits if (each[0].domain, each[0].algorithm) not in names), *again.waits),
+            (*(each for each in done.waits if (each[0].domain, each[0].algorithm) not in renewed), *again.waits),
             (*done.findings, *(finding for finding in again.findings if finding not in done.findings)),
         )
 
@@ -242,10 +242,18 @@ class Run:
         return dataclasses.replace(store, serial=serial, tick=tick, file=file)
 
 
-def _unknown(names: Sequence[str]) -> list[Finding]:
+def _canonical(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With its domain as the fleet has it; one that is no name is no domain of the fleet either."""
+    try:
+        return {**request, "domain": names.to_ascii(str(request["domain"]))}
+    except ValueError:
+        return request
+
+
+def _unknown(keys: Sequence[str]) -> list[Finding]:
     why = "nobody in the fleet signs with it, and whoever has its private part can sign in our name"
     remedy = "Remove it, or name the stream that needs it under 'records' of the fleet file"
-    return [Finding(name, "a DKIM key that nobody declared", why, remedy, WARNING) for name in names]
+    return [Finding(name, "a DKIM key that nobody declared", why, remedy, WARNING) for name in keys]
 
 
 def _twice(series: Sequence[Mapping[str, Any]]) -> list[Finding]:
@@ -271,9 +279,9 @@ def _unheard(requests: Sequence[Mapping[str, Any]]) -> list[Finding]:
     return [Finding("requests", str(one["domain"]), why, remedy) for one in requests]
 
 
-def _no_hosts(names: Collection[str]) -> list[Finding]:
+def _no_hosts(unknown: Collection[str]) -> list[Finding]:
     why = "no signing host of the fleet has this name"
-    return [Finding("mta_dkim_without", f"'{name}'", why, "Correct or remove it", WARNING) for name in sorted(names)]
+    return [Finding("mta_dkim_without", f"'{name}'", why, "Correct or remove it", WARNING) for name in sorted(unknown)]
 
 
 def _late(serial: int, given: Optional[int]) -> Finding:

@@ -522,7 +522,7 @@ def test_a_lost_private_key_without_a_backup_is_replaced_on_request(world: World
     refused = world.run()
     assert refused["failed"]
     assert "reason: compromised" in refused["msg"]
-    request = {"requests": [{"domain": "tx.example.com", "reason": "compromised"}]}
+    request = {"requests": [{"domain": "TX.Example.com.", "reason": "compromised"}]}
     asked = world.round(*BOTH, **request)
     assert [(one["selector"], one["private"]) for one in asked["holding"] if one["selector"] == old] == [(old, False)]
     world.wait(700)
