@@ -423,6 +423,8 @@ def do_demo(_: argparse.Namespace) -> int:
     else:
         print("What a domain has in DNS, why, and who uses it:")
         print(f"  {PLAY}/dns_registry.yml -e mta_dns_domain={lab.streams[0].domain}")
+        print("What happens next to each DKIM key, when and why (run it daily):")
+        print(f"  {PLAY}/rotate_dkim.yml")
         print("Next: add a stream to inventories/lab/fleet.yml and run it again; make clean removes the lab.")
     return code
 
