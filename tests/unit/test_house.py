@@ -24,7 +24,7 @@ OWN = {"ansible.builtin", "mailops.mta"}
 OPTIONAL = {("community.hashi_vault", "roles/dns/tasks/backend.yml")}  # for those who set mta_dkim_backend
 LICENSED = {".py", ".yml", ".yaml", ".j2", ".sh", ".toml", ".cfg", ".lua", ".conf", ".service"}
 # Folders that tools make, and the files that antsibull-changelog writes.
-NOT_OURS = {"build", "dist", "output", "fragments", "__pycache__"}
+NOT_OURS = {"corpus", "build", "dist", "output", "fragments", "__pycache__"}
 
 
 def load(path: Path) -> Any:
