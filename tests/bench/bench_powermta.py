@@ -1,0 +1,171 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long the check of a PowerMTA configuration takes: one of 70 KB that grew by hand, and 1,000 virtual MTAs.
+
+Targets: 0.5 s and 3 s, from the text to the findings, in a process that has checked nothing before.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+COLLECTIONS = Path(__file__).resolve().parents[2] / "build" / "collections"
+BY_HAND_BYTES = 70_000
+VMTAS, EACH = 1000, 4  # virtual MTAs in all, and in one pool
+RECEIVERS = (
+    "gmail.com",
+    "$microsoft",
+    "yahoo.$tld",
+    "[*.]orange.example",
+    "icloud.com",
+    "gmx.example",
+    "mail.example",
+    "corp.rollup",
+    "*",
+)
+BEGIN = """\
+# {what}
+run-as-root no
+postmaster postmaster@example.com
+log-file /var/log/pmta/pmta.log
+http-access 127.0.0.1 admin
+http-access 10.0.0.9 monitor
+domain-macro tld com, co.uk, fr, de
+domain-macro microsoft outlook.$tld, hotmail.$tld, live.com
+<spool /var/spool/pmta>
+</spool>
+<acct-file /var/log/pmta/acct.csv>
+    records d,b,t
+    max-size 50M
+    delete-after 8d
+</acct-file>
+<domain corp.rollup>
+    smtp-hosts lookup-mx:corp.example
+</domain>
+"""
+REPLIES = ("421 4.7.0", "too many connections", "rate limit", "try again later", "temporarily deferred", "listed at")
+MISTAKES = (
+    "max-msg-per-conection 10",
+    "retry-after 10 m",
+    "ehlo-hostname mta.example.com",
+    "max-msg-rate fast",
+    "smtp-service yes",
+    "queue-to nowhere",
+    "max-cold-virtual-mta-msg 50/d,100/d",
+)
+
+
+def by_hand(size: int, seed: int = 5) -> str:
+    """A configuration as it grows over years: repeats itself, comments, odd indents, and a mistake here and there."""
+    dice = random.Random(seed)
+    text = [BEGIN.format(what="do not touch without asking")]
+    text.append("<source 127.0.0.1>\n  always-allow-relaying yes\n  process-x-virtual-mta yes\n</source>\n")
+    number, length = 0, 0
+    while length < size:
+        number += 1
+        part = "".join(_grown(dice, number))
+        text.append(part)
+        length += len(part)
+    return "".join(text)[:size].rpartition("\n")[0] + "\n"
+
+
+def _grown(dice: random.Random, number: int) -> Iterator[str]:
+    indent = dice.choice(("", "\t", "  ", "    "))
+    octets = f"203.0.{number // 250}.{number % 250}"
+    yield f"#### {octets} ####\n<virtual-mta mta{number}>\n"
+    yield f"{indent}smtp-source-host {octets} mta{number}.example.com\n"
+    for domain in dice.sample(RECEIVERS, 2):
+        yield f"{indent}<domain {domain}>\n"
+        yield f"{indent * 2}max-smtp-out {dice.randint(1, 90)} # was {dice.randint(1, 90)}\n"
+        yield f"{indent * 2}max-msg-rate {dice.randint(1, 900)}/h\n"
+        if dice.random() < 0.1:
+            yield f"{indent * 2}{dice.choice(MISTAKES)}\n"
+        yield f"{indent}</domain>\n"
+    yield "</virtual-mta>\n\n"
+    if number % 5 == 0:
+        yield f"<domain isp{number}.example>\n{indent}smtp-pattern-list replies{number}\n</domain>\n"
+        yield f"<smtp-pattern-list replies{number}>\n"
+        for reply in dice.sample(REPLIES, 4):
+            yield f"{indent}reply /{reply}/ mode=backoff,backoff-to-normal-after={dice.randint(1, 9)}h\n"
+        yield "</smtp-pattern-list>\n"
+
+
+def large(vmtas: int, each: int) -> str:
+    """What a fleet of this size comes to: a pool for each stream with limits for each group of receivers."""
+    text = [BEGIN.format(what=f"{vmtas} virtual MTAs")]
+    text.append("<smtp-pattern-list replies>\n    reply /421/ mode=backoff,backoff-to-normal-after=1h\n")
+    text.append("</smtp-pattern-list>\n")
+    for stream in range(vmtas // each):
+        names = [f"stream{stream}-{number}" for number in range(each)]
+        for number, name in enumerate(names):
+            whole = stream * each + number
+            text.append(
+                f"<virtual-mta {name}>\n    smtp-source-host 10.1.{whole // 250}.{whole % 250} {name}.example\n"
+            )
+            text.append("</virtual-mta>\n")
+        text.append(f"<virtual-mta-pool stream{stream}>\n")
+        text += [f"    virtual-mta {name}\n" for name in names]
+        text.append(f"    domain-key s1,mail{stream}.example,/etc/pmta/dkim/{stream}.key\n")
+        for domain in RECEIVERS:
+            text.append(
+                f"    <domain {domain}>\n        max-smtp-out 20\n        max-msg-per-connection 100\n"
+                f"        max-msg-rate {stream + 1}000/h\n        max-connect-rate 60/m\n        bounce-after 3d\n"
+                "        retry-after 10m,20m,1h\n        use-starttls yes\n        require-starttls no\n"
+                "        smtp-pattern-list replies\n        backoff-max-msg-rate 100/h\n"
+                "        backoff-retry-after 1h\n        backoff-to-normal-after 2h\n        dkim-sign yes\n"
+                "    </domain>\n"
+            )
+        text.append(f"</virtual-mta-pool>\n<source stream{stream}>\n    default-virtual-mta stream{stream}\n")
+        text.append(
+            f"    process-x-virtual-mta no\n</source>\nsmtp-listener 10.0.0.5:{3000 + stream} source=stream{stream}\n"
+        )
+        text.append(f"<source 10.{stream}.0.0/16>\n    always-allow-relaying yes\n</source>\n")
+    return "".join(text)
+
+
+def measure(which: str) -> None:
+    """In a process of its own: seconds, findings, bytes and lines."""
+    sys.path.insert(0, str(COLLECTIONS))
+    from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks
+
+    text = by_hand(BY_HAND_BYTES) if which == "by_hand" else large(VMTAS, EACH)
+    begin = time.perf_counter()
+    findings = powermta_checks.check({"/etc/pmta/config": text})
+    print(time.perf_counter() - begin, len(findings), len(text), text.count("\n"))
+
+
+def _measured(which: str) -> tuple[float, int, int, int]:
+    """The middle one of three."""
+    runs = []
+    for _round in range(3):
+        told = subprocess.run([sys.executable, __file__, which], check=True, capture_output=True, text=True).stdout
+        seconds, findings, size, lines = told.split()
+        runs.append((float(seconds), int(findings), int(size), int(lines)))
+    return sorted(runs)[1]
+
+
+def main() -> dict[str, Any]:
+    hand, fleet = _measured("by_hand"), _measured("large")
+    return {
+        "by_hand": f"{hand[2]} bytes, {hand[3]} lines, {hand[1]} findings",
+        "by_hand_seconds": round(hand[0], 3),
+        "large": f"{VMTAS} virtual MTAs in {VMTAS // EACH} pools, {fleet[2]} bytes, {fleet[3]} lines",
+        "large_seconds": round(fleet[0], 2),
+        "large_findings": fleet[1],
+        "target": "0.5 s, 3 s",
+        "met": hand[0] < 0.5 and fleet[0] < 3,
+    }
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        measure(sys.argv[1])
+    else:
+        print(main())
