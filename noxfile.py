@@ -74,6 +74,11 @@ def units(session: nox.Session, core: str) -> None:
 
 
 @nox.session(tags=["quick"])
+def standin(session: nox.Session) -> None:
+    run(session, sys.executable, "molecule/standin/selftest.py")
+
+
+@nox.session(tags=["quick"])
 def docs(session: nox.Session) -> None:
     tool(session, "docs")
 
@@ -111,6 +116,11 @@ if RULES or ALERTING:
             run(session, "promtool", "check", "rules", *RULES)
         if ALERTING:
             run(session, "amtool", "check-config", *ALERTING)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    run(session, sys.executable, "tests/fuzz/powermta.py", *(session.posargs or ["3600"]))
 
 
 @nox.session(default=False)
