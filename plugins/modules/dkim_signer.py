@@ -143,8 +143,8 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core.signer import workers
-from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed, SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed
+from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
 
 
 def main():
@@ -173,7 +173,7 @@ def main():
     try:
         with contextlib.nullcontext() if module.check_mode else rspamd.alone(directory):
             result = _configure(module, directory)
-    except rspamd.SignerError as error:
+    except signer_files.SignerError as error:
         module.fail_json(msg=f"The signer was not changed: {error}")
     except OSError as error:
         module.fail_json(msg=f"The signer cannot be configured: {error}")
@@ -183,20 +183,21 @@ def main():
 def _configure(module, directory):
     """Refuses before anything is touched, then goes from what can be undone to what cannot."""
     serial, socket = module.params["serial"], module.params["socket"]
-    keys = [_key(given) for given in module.params["keys"]]
+    keys = [(signer_files.key_of(given), given["private"]) for given in module.params["keys"]]
+    signing = [signer_files.key_of(given) for given in module.params["signing"]]
     before = rspamd.installed(directory)
-    _refuse_older(before, serial, directory)
-    _refuse_missing(module, keys, directory)
-    tables = rspamd.table_files(directory, [_key(given) for given in module.params["signing"]])
+    signer_files.refuse_older(directory, before.serial, serial)
+    signer_files.refuse_missing(rspamd.key_files(directory), keys, signing, module.check_mode)
+    tables = rspamd.table_files(directory, signing)
     configuration = module.params["configuration"].replace("@WORKERS@", str(workers(os.cpu_count() or 1)))
     whole = [
-        rspamd.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
-        rspamd.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
-        rspamd.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
+        signer_files.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
+        signer_files.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
+        signer_files.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
     ]
     after = Installed(serial, rspamd.digest(whole))
-    changed, switched = rspamd.differing(whole), rspamd.differing(tables)
-    stale, marks = rspamd.stale(directory, keys, tables), rspamd.marks(directory, after)
+    changed, switched = signer_files.differing(whole), signer_files.differing(tables)
+    stale, marks = rspamd.stale(directory, [key for key, _private in keys], tables), rspamd.marks(directory, after)
     follow = bool(changed) or before.digest != after.digest or not rspamd.running()
     if changed and shutil.which("rspamadm"):
         rspamd.test(configuration, module.params["rules"], directory)
@@ -207,7 +208,7 @@ def _configure(module, directory):
         if touched:
             # From here on no older state may come, even where this run is killed.
             rspamd.mark(directory, Installed(serial))
-        rspamd.write(switched)  # before a reload, so that new rules find what they read
+        signer_files.write(switched)  # before a reload, so that new rules find what they read
         if follow:
             rspamd.install(changed, socket)
         for path in stale:
@@ -222,50 +223,8 @@ def _configure(module, directory):
     }
 
 
-def _key(given):
-    key = SigningKey(given["domain"], given["selector"], given["algorithm"], given["fingerprint"])
-    if key.problem:
-        raise rspamd.SignerError(f"{key.file}: {key.problem}")
-    return key
-
-
-def _refuse_older(before, serial, directory):
-    if before.serial is not None and serial < before.serial:
-        raise rspamd.SignerError(
-            f"{directory} has the state {before.serial} of the key store, {serial} is older: of a run that was "
-            "overtaken, or of a store that came back from a backup. Its keys may be gone from DNS. Run "
-            "mailops.mta.rotate_dkim, which begins with the newest state; for a store from a backup, run "
-            "mailops.mta.restore_dkim first"
-        )
-
-
-def _refuse_missing(module, keys, directory):
-    """Nothing may sign with a key that is not here; what signs must be held. In check mode keys are still to come."""
-    known = set(keys)
-    signing = set(map(_key, module.params["signing"]))
-    unknown = [key.file for key in sorted(signing) if key not in known]
-    if unknown:
-        raise rspamd.SignerError(f"these sign, but are not among the keys that the host holds: {', '.join(unknown)}")
-    problems = []
-    for given, key in zip(module.params["keys"], keys):
-        found = rspamd.held_key(directory, key.file)
-        if found.key is not None and found.key.public.fingerprint != key.fingerprint:
-            problems.append(f"{key.file}: it holds another key than is asked for")
-        elif not found.is_whole and not given["private"]:
-            if key not in signing:  # another one signs, and nobody can bring this one
-                continue
-            problems.append(
-                f"{key.file}: {found.why}. The key store has no private part of this key, so it cannot be brought: "
-                "restore it to the store from a backup, or have the key replaced with mailops.mta.rotate_dkim"
-            )
-        elif not found.is_whole and not module.check_mode:
-            problems.append(f"{key.file}: {found.why}. The role dkim brings it")
-    if problems:
-        raise rspamd.SignerError("keys are missing on this host:\n" + "\n".join(problems))
-
-
 def _difference(file):
-    before = (rspamd.held(file.path) or b"").decode("utf-8", "replace")
+    before = (signer_files.content_of(file.path) or b"").decode("utf-8", "replace")
     after = file.content.decode("utf-8")
     return {"before_header": file.path, "after_header": file.path, "before": before, "after": after}
 

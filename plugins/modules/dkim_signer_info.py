@@ -11,22 +11,28 @@ short_description: Find out with which DKIM keys a host really signs
 version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
-  - Shows the running signer a message for each domain through its milter socket, as Postfix does. A milter only
+  - Shows a running rspamd a message for each domain through its milter socket, as Postfix does. A milter only
     answers, so nothing is delivered. Each signature that comes back is verified with the key files of the host. So it
     is not a configuration that tells what signs, but signatures.
+  - PowerMTA has nothing that could be asked in this way. There it is its configuration that tells, and only where the
+    running PowerMTA has read what is in place. For each domain it is the key that its lines C(domain-key) select, whose
+    file must be whole. That a signature comes of it shows at a receiver only (M(mailops.mta.sink_info)).
   - Tells also which keys the host holds, whole and with the right owner and mode, and which state of the key store it
     was given.
   - Private keys are read and never returned.
   - A signer that is broken or absent is no failure, but what was to be found out.
 options:
+  signer:
+    description: What signs on this host.
+    type: str
+    choices: [rspamd, powermta]
+    default: rspamd
   directory:
-    description: Directory of the signer.
+    description: Directory of the signer. By default C(/etc/rspamd/mailops) or C(/etc/pmta/dkim).
     type: path
-    default: /etc/rspamd/mailops
   socket:
-    description: Path of the milter socket.
+    description: Path of the milter socket of rspamd.
     type: path
-    required: true
   domains:
     description: Domains that the host signs for. Those that it was told to sign for before are asked about as well.
     type: list
@@ -47,6 +53,7 @@ attributes:
 EXAMPLES = r"""
 - name: Find out what signs here
   mailops.mta.dkim_signer_info:
+    signer: "{{ mta_dkim.signer }}"
     socket: "{{ mta_dkim.socket }}"
     domains: "{{ mta_dkim.domains }}"
   register: found
@@ -80,12 +87,15 @@ signer:
       description: The host's clock, seconds since 1970.
       type: float
     signs:
-      description: Keys that made a signature which was verified. Null where the signer does not answer.
+      description:
+        - Keys that made a signature which was verified, or that PowerMTA's configuration selects. Null where the signer
+          does not answer, or where PowerMTA does not run with what is in place.
       type: list
       elements: dict
     unknown:
       description:
-        - Domains whose message was not signed, or by a key that lies in no file here. They have no entry in C(signs).
+        - Domains whose message was not signed, or by a key that lies in no file here, or not by one key whatever way it
+          takes through PowerMTA. They have no entry in C(signs).
       type: list
       elements: str
     holds:
@@ -101,19 +111,25 @@ signer:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.shell import evidence, rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell import evidence, powermta_evidence, signer_files
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": rspamd.DIRECTORY},
-            "socket": {"type": "path", "required": True},
+            "signer": {"type": "str", "choices": list(signer_files.SIGNERS), "default": signer_files.RSPAMD},
+            "directory": {"type": "path"},
+            "socket": {"type": "path"},
             "domains": {"type": "list", "elements": "str", "required": True},
         },
+        required_if=[("signer", signer_files.RSPAMD, ["socket"])],
         supports_check_mode=True,
     )
-    found = evidence.gather(module.params["directory"], module.params["socket"], module.params["domains"])
+    held = signer_files.of(module.params["signer"], module.params["directory"])
+    if module.params["signer"] == signer_files.POWERMTA:
+        found = powermta_evidence.gather(held.directory, module.params["domains"])
+    else:
+        found = evidence.gather(held.directory, module.params["socket"], module.params["domains"])
     module.exit_json(changed=False, signer={**found, "clock": time.time()})
 
 

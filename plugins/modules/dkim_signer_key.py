@@ -11,17 +11,26 @@ short_description: Bring private DKIM keys to a signing host
 version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
-  - Writes the private keys of a signing host in the form that rspamd reads, for root and the user of rspamd only.
+  - Writes the private keys of a signing host in the form that its signer reads, for root and the signer's group only.
   - A file's name ends in the first eight digits of its key's fingerprint, so another key is another file, and a file
-    that is in use is never written again. Bringing a key makes nothing sign with it, see M(mailops.mta.dkim_signer).
+    that is in use is never written again. Bringing a key makes nothing sign with it, see M(mailops.mta.dkim_signer) and
+    M(mailops.mta.powermta_signer).
   - A key that does not have the fingerprint that is asked for is refused, and no key is written.
   - The keys come from M(mailops.mta.dkim_private_key_info) through the controller's memory. No other key is touched.
   - The task must say C(no_log=true), else the module fails.
 options:
+  signer:
+    description:
+      - What signs on this host. It decides the form of the keys and the group that may read them.
+      - PowerMTA reads RSA keys in PEM form. Ed25519 keys are left aside for it, since it cannot sign with them.
+    type: str
+    choices: [rspamd, powermta]
+    default: rspamd
   directory:
-    description: Directory of the signer. The keys are written into its directory C(keys).
+    description:
+      - Directory of the signer. The keys are written into its directory C(keys).
+      - By default C(/etc/rspamd/mailops) or C(/etc/pmta/dkim).
     type: path
-    default: /etc/rspamd/mailops
   keys:
     description: Keys with their private part.
     type: list
@@ -60,12 +69,13 @@ attributes:
     support: full
     description: A key that is in place with the right owner and mode is not written.
 requirements:
-  - rspamd, outside of check mode
+  - rspamd or PowerMTA, outside of check mode
 """
 
 EXAMPLES = r"""
 - name: Bring private keys to this signer
   mailops.mta.dkim_signer_key:
+    signer: "{{ mta_dkim.signer }}"
     keys: "{{ private_keys }}"
   no_log: true
 """
@@ -80,14 +90,14 @@ written:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import for_rspamd
-from ansible_collections.mailops.mta.plugins.module_utils.core.signing import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signers_key
+from ansible_collections.mailops.mta.plugins.module_utils.shell import signer_files, signers_key
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": rspamd.DIRECTORY},
+            "signer": {"type": "str", "choices": list(signer_files.SIGNERS), "default": signer_files.RSPAMD},
+            "directory": {"type": "path"},
             "keys": {
                 "type": "list",
                 "elements": "dict",
@@ -106,22 +116,22 @@ def main():
     )
     if not module.no_log:
         module.fail_json(msg="This task carries private keys. Write 'no_log: true' into it")
-    directory = module.params["directory"]
+    held = signer_files.of(module.params["signer"], module.params["directory"])
+    readable = [given for given in module.params["keys"] if given["algorithm"] in held.algorithms]
     try:
-        changed = rspamd.differing([_file(directory, given) for given in module.params["keys"]])
+        changed = signer_files.differing([_file(held, given) for given in readable])
         if changed and not module.check_mode:
-            with rspamd.alone(directory):
-                rspamd.write(changed)
-    except (OSError, ValueError, rspamd.SignerError) as error:
+            held.make_directories()
+            with signer_files.alone(held.directory):
+                signer_files.write(changed)
+    except (OSError, ValueError, signer_files.SignerError) as error:
         module.fail_json(msg=f"The keys cannot be brought to the signer: {error}")
     module.exit_json(changed=bool(changed), written=len(changed))
 
 
-def _file(directory, given):
-    key = SigningKey(given["domain"], given["selector"], given["algorithm"], given["fingerprint"])
-    if key.problem:
-        raise ValueError(f"{key.file}: {key.problem}")
-    content = for_rspamd(given["private_key"]).encode("ascii")
+def _file(held, given):
+    key = signer_files.key_of(given)
+    content = for_rspamd(given["private_key"]).encode("ascii")  # an RSA key as it is, which PowerMTA reads too
     public = signers_key.SignersKey(content).public
     if (public.algorithm, public.fingerprint) != (key.algorithm, key.fingerprint):
         raise ValueError(
@@ -129,7 +139,7 @@ def _file(directory, given):
             f"{key.algorithm} with {key.fingerprint} is asked for. The key store has another key under this name: "
             "look at it with mailops.mta.rotate_dkim before any key is changed"
         )
-    return rspamd.key_file(directory, key, content)
+    return held.file(key, content)
 
 
 if __name__ == "__main__":

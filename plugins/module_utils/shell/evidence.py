@@ -9,18 +9,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import signature, signing
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.milter import Answer, Milter, MilterError
 
 _PATIENCE_SECONDS = 10
 _BODY = b"Which keys sign for this domain?\r\n"
 _GOES_ON = ("a", "c")
 
-Files = Mapping[tuple[str, str], Sequence[rspamd.HeldKey]]  # (selector, domain): the files that may hold its key
+Files = Mapping[tuple[str, str], Sequence[signer_files.HeldKey]]  # (selector, domain): the files that may hold its key
 
 
 @dataclass
@@ -45,11 +45,11 @@ def gather(directory: str, milter_socket: str, domains: Iterable[str]) -> dict[s
         serial = state.serial
         if state.serial is not None and not state.digest:
             problems.append(f"The run that brought the state {state.serial} did not come to its end. Run the role dkim")
-    except (rspamd.SignerError, OSError) as error:
+    except (signer_files.SignerError, OSError) as error:
         problems.append(str(error))
-    held: list[rspamd.HeldKey] = []
+    held: list[signer_files.HeldKey] = []
     try:
-        held = rspamd.held_keys(directory)
+        held = rspamd.key_files(directory).held()
     except OSError as error:
         problems.append(f"{directory}: the keys cannot be listed: {error.strerror}")
     problems += [f"{directory}/keys/{one.name}: {one.why}" for one in held if not one.is_whole]
@@ -60,7 +60,7 @@ def gather(directory: str, milter_socket: str, domains: Iterable[str]) -> dict[s
         "serial": serial,
         "signs": None if silent else [asdict(key) for key in sorted(found.signs)],
         "unknown": sorted(found.unknown),
-        "holds": [asdict(key) for key in map(_signing_key, held) if key is not None],
+        "holds": [asdict(one.signing_key) for one in held if one.signing_key],
         "problems": problems + found.problems,
     }
 
@@ -130,17 +130,10 @@ def _maker(domain: str, given: signature.Signature, fields: Sequence[signature.F
     raise ValueError(f"it is signed with {given.selector} ({given.algorithm}), by a key that lies in no file here")
 
 
-def _by_selector(held: Iterable[rspamd.HeldKey]) -> dict[tuple[str, str], list[rspamd.HeldKey]]:
-    files: dict[tuple[str, str], list[rspamd.HeldKey]] = {}
+def _by_selector(held: Iterable[signer_files.HeldKey]) -> dict[tuple[str, str], list[signer_files.HeldKey]]:
+    files: dict[tuple[str, str], list[signer_files.HeldKey]] = {}
     for one in held:
         selector_and_domain = signing.may_be_of(one.name)
         if selector_and_domain:
             files.setdefault(selector_and_domain, []).append(one)
     return files
-
-
-def _signing_key(held: rspamd.HeldKey) -> Optional[SigningKey]:
-    told = signing.parse_file(held.name)
-    if told is None or held.key is None or not held.is_whole:
-        return None
-    return SigningKey(told[1], told[0], held.key.public.algorithm, held.key.public.fingerprint)

@@ -267,7 +267,8 @@ def _ahead(hosts: Sequence[str], serial: int) -> list[Finding]:
     remedy = (
         "Restore the newest backup (restore_dkim.yml) or bring all signing hosts back, and run rotate_dkim.yml; where "
         "the key store is the newest there was and no other host has such a state, find out who changed "
-        "/etc/rspamd/mailops/installed.json there, set the host up anew, and name it in mta_dkim_without meanwhile"
+        "/etc/rspamd/mailops/installed.json or /etc/pmta/conf.d/70-dkim.conf there, set the host up anew, and name it "
+        "in mta_dkim_without meanwhile"
     )
     told = f"a table of a later state than the key store's ({serial})"
     return [Finding(f"host {host}", told, why, remedy) for host in hosts]

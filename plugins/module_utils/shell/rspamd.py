@@ -10,107 +10,47 @@ not answer. What signs is no part of it: signing.lua reads that for each message
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import pwd
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import signing
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed, SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell import signers_key
+from ansible_collections.mailops.mta.plugins.module_utils.shell import signer_files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.milter import Milter, MilterError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signer_files import File, KeyFiles, SignerError
 
-DIRECTORY = "/etc/rspamd/mailops"
+DIRECTORY = signer_files.SIGNERS[signer_files.RSPAMD].directory
 SERVICE = "rspamd"
-USER = "_rspamd"
-OWNER = 0  # root; the signer may read its keys and change nothing
 UNIT = "/etc/systemd/system/rspamd.service.d/mailops.conf"
 _INSTALLED = "installed.json"
-_LOCK_SECONDS = 120
 _COMMAND_SECONDS = 60
 _ANSWER_SECONDS = 20
 
 
-class SignerError(Exception):
-    """The new set was refused. The old one is in place."""
-
-
-@dataclass(frozen=True)
-class File:
-    path: str
-    content: bytes
-    secret: bool = False
-
-    @property
-    def mode(self) -> int:
-        return 0o640 if self.secret else 0o644
-
-
-@dataclass(frozen=True)
-class HeldKey:
-    """A file among the keys. What is wrong with it never quotes it."""
-
-    name: str
-    key: Optional[signers_key.SignersKey] = None
-    why: str = ""  # not empty: the signer cannot be trusted to sign with it, or its name does not tell its content
-
-    @property
-    def is_whole(self) -> bool:
-        return not self.why
-
-
-def held(path: str) -> Optional[bytes]:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def group_id() -> Optional[int]:
-    """The group of the signer's user, None before the package is there."""
-    try:
-        return pwd.getpwnam(USER).pw_gid
-    except KeyError:
-        return None
-
-
-def differing(files: Iterable[File]) -> list[File]:
-    return [file for file in files if held(file.path) != file.content or _rights_differ(file)]
+def key_files(directory: str) -> KeyFiles:
+    return signer_files.of(signer_files.RSPAMD, directory)
 
 
 @contextlib.contextmanager
 def alone(directory: str) -> Iterator[None]:
     """The signer's files for this run alone; the directories are made where they are missing. Raises SignerError."""
-    _make_directories(directory)
-    lock = os.open(os.path.join(directory, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SignerError(f"another run holds {directory} for over {_LOCK_SECONDS} seconds") from None
-                time.sleep(0.1)
+    key_files(directory).make_directories()
+    for path in (_tables(directory), os.path.dirname(UNIT)):
+        signer_files.make_directory(path)
+    with signer_files.alone(directory):
         yield
-    finally:
-        os.close(lock)
 
 
 def installed(directory: str) -> Installed:
     """Raises SignerError."""
     path = os.path.join(directory, _INSTALLED)
-    content = held(path)
+    content = signer_files.content_of(path)
     try:
         return signing.parse_installed(None if content is None else content.decode("utf-8"))
     except ValueError:
@@ -119,12 +59,12 @@ def installed(directory: str) -> Installed:
 
 
 def mark(directory: str, state: Installed) -> None:
-    write([_state_file(directory, state)])
+    signer_files.write([_state_file(directory, state)])
 
 
 def marks(directory: str, state: Installed) -> list[str]:
     """The file that ``mark`` would change."""
-    return [file.path for file in differing([_state_file(directory, state)])]
+    return [file.path for file in signer_files.differing([_state_file(directory, state)])]
 
 
 def _state_file(directory: str, state: Installed) -> File:
@@ -136,10 +76,6 @@ def digest(files: Iterable[File]) -> str:
     for file in files:
         whole.update(f"{file.path} {len(file.content)}\n".encode() + file.content)
     return whole.hexdigest()
-
-
-def key_file(directory: str, key: SigningKey, content: bytes) -> File:
-    return File(os.path.join(_keys(directory), key.file), content, secret=True)
 
 
 def table_files(directory: str, keys: Iterable[SigningKey]) -> list[File]:
@@ -157,65 +93,14 @@ def signing_domains(directory: str) -> list[str]:
 
 def stale(directory: str, keys: Iterable[SigningKey], tables: Iterable[File]) -> list[str]:
     """Tables that are not wanted, then files that are none of these keys."""
-    wanted = {file.path for file in tables} | {os.path.join(_keys(directory), key.file) for key in keys}
-    found = []
-    for place in (_tables(directory), _keys(directory)):
-        with contextlib.suppress(FileNotFoundError):
-            found += sorted({os.path.join(place, name) for name in os.listdir(place)} - wanted)
-    return found
-
-
-def held_keys(directory: str) -> list[HeldKey]:
-    """What lies among the keys. Raises OSError where they cannot be listed; no keys are an empty list."""
-    try:
-        return [held_key(directory, name) for name in sorted(os.listdir(_keys(directory)))]
-    except FileNotFoundError:
-        return []
-
-
-def held_key(directory: str, name: str) -> HeldKey:
-    """A key file that is whole has the owner and mode that the signer needs, and the content that its name tells."""
-    path = os.path.join(_keys(directory), name)
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read() if stat.S_ISREG(status.st_mode) else b""
-        key = signers_key.SignersKey(content)
-    except OSError as error:
-        return HeldKey(name, why=error.strerror or "it cannot be read")
-    except ValueError as error:
-        return HeldKey(name, why=str(error))
-    told = signing.parse_file(name)
-    if told is None or not key.public.fingerprint.startswith(told[2]):
-        return HeldKey(name, key, "it holds another key than its name tells")
-    if _status_differs(status, File(path, content, secret=True)):
-        return HeldKey(name, key, f"it must belong to root and the group {USER} with mode 0640")
-    return HeldKey(name, key)
-
-
-def _keys(directory: str) -> str:
-    return os.path.join(directory, "keys")
+    return [
+        *signer_files.others(_tables(directory), {file.path for file in tables}),
+        *key_files(directory).stale(keys),
+    ]
 
 
 def _tables(directory: str) -> str:
     return os.path.join(directory, "signing")
-
-
-def write(files: Iterable[File]) -> None:
-    places = set()
-    for file in files:
-        _place(file)
-        places.add(os.path.dirname(file.path))
-    for place in places:
-        _sync(place)
-
-
-def _sync(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def test(configuration: str, rules: str, directory: str) -> None:
@@ -238,9 +123,9 @@ def test(configuration: str, rules: str, directory: str) -> None:
 def install(changed: Iterable[File], milter_socket: str) -> None:
     """Puts the files in place and makes the service use them. Raises SignerError after putting the old ones back."""
     files = list(changed)
-    old = {file.path: (held(file.path), file) for file in files}
+    old = {file.path: (signer_files.content_of(file.path), file) for file in files}
     try:
-        write(files)
+        signer_files.write(files)
         _follow(UNIT in old, milter_socket)
     except (OSError, SignerError) as error:
         for content, file in old.values():
@@ -248,7 +133,7 @@ def install(changed: Iterable[File], milter_socket: str) -> None:
                 if os.path.exists(file.path):
                     os.unlink(file.path)
             else:
-                _place(File(file.path, content))
+                signer_files.place(File(file.path, content))
         raise SignerError(f"{error}; {_resume(old, milter_socket)}") from None
 
 
@@ -309,48 +194,6 @@ def _children() -> set[str]:
             return set(file.read().split())
     except OSError:
         return set()
-
-
-def _make_directories(directory: str) -> None:
-    group = group_id()
-    places = {directory: 0o755, _tables(directory): 0o755, _keys(directory): 0o750, os.path.dirname(UNIT): 0o755}
-    for path, mode in places.items():
-        os.makedirs(path, exist_ok=True)
-        os.chmod(path, mode)
-        if mode == 0o750 and group is not None:
-            os.chown(path, OWNER, group)
-
-
-def _place(file: File) -> None:
-    # One name for all, since key files have names that leave no room for more; see alone.
-    temporary = os.path.join(os.path.dirname(file.path), ".new")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # of a run that was killed
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        if file.secret:
-            os.fchown(descriptor, OWNER, _required_group())
-        os.fchmod(descriptor, file.mode)
-        handle.write(file.content)
-        handle.flush()
-        os.fsync(descriptor)
-    os.replace(temporary, file.path)
-
-
-def _required_group() -> int:
-    group = group_id()
-    if group is None:
-        raise SignerError(f"there is no user {USER}: rspamd is not installed")
-    return group
-
-
-def _rights_differ(file: File) -> bool:
-    return _status_differs(os.stat(file.path), file)
-
-
-def _status_differs(status: os.stat_result, file: File) -> bool:
-    wanted_group = group_id() if file.secret else status.st_gid
-    return stat.S_IMODE(status.st_mode) != file.mode or status.st_uid != OWNER or status.st_gid != wanted_group
 
 
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:

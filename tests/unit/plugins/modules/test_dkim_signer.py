@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer, dkim_signer_key
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.standin_signer import Pair, pair
 
@@ -34,8 +34,8 @@ class Host:
         self.reloads = 0
         self.faults: list[Exception] = []
         self._patch = monkeypatch
-        monkeypatch.setattr(rspamd, "OWNER", os.geteuid())
-        monkeypatch.setattr(rspamd, "group_id", os.getegid)
+        monkeypatch.setattr(signer_files, "OWNER", os.geteuid())
+        monkeypatch.setattr(signer_files, "group_id", lambda _name: os.getegid())
         monkeypatch.setattr(rspamd, "UNIT", str(path / "unit" / "mailops.conf"))
         monkeypatch.setattr(rspamd, "running", lambda: self.reloads > 0)
         monkeypatch.setattr(rspamd, "test", lambda *_arguments: None)
@@ -64,8 +64,10 @@ class Host:
             module.main()
         return dict(ended.value.args[0])
 
-    def bring(self, *keys: dict[str, Any], check: bool = False, no_log: bool = True) -> dict[str, Any]:
-        given = {"directory": str(self.directory), "keys": list(keys)}
+    def bring(
+        self, *keys: dict[str, Any], check: bool = False, no_log: bool = True, signer: str = "rspamd"
+    ) -> dict[str, Any]:
+        given = {"directory": str(self.directory), "keys": list(keys), "signer": signer}
         return self.run(dkim_signer_key, given, check, no_log)
 
     def sign(
@@ -125,6 +127,16 @@ def test_a_key_with_another_fingerprint_is_refused_and_none_is_written(host: Hos
         assert result["failed"]
         assert not any(line in str(result) for line in (A1.pem + B1.pem).splitlines()[1:-1] if len(line) > 20)
     assert not host.directory.exists()
+
+
+def test_powermta_gets_its_rsa_keys_as_pem_and_no_other(host: Host) -> None:
+    for check in (True, False):
+        assert host.bring(private(A1), private(B1), signer="powermta", check=check)["written"] == 1
+    (path,) = (host.directory / "keys").iterdir()
+    assert path.read_text(encoding="ascii") == B1.pem
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert not host.bring(private(A1), private(B1), signer="powermta")["changed"]
+    assert not host.directory.joinpath("signing").exists()
 
 
 def test_keys_travel_in_silence_only(host: Host) -> None:
@@ -198,11 +210,11 @@ def test_a_host_without_a_key_that_nobody_can_bring_follows_to_the_next(host: Ho
     assert host.signs("a.test") == [dkim_file(A2)]
 
 
-@pytest.mark.parametrize("fault", [rspamd.SignerError("killed"), KeyboardInterrupt()])
+@pytest.mark.parametrize("fault", [signer_files.SignerError("killed"), KeyboardInterrupt()])
 def test_a_run_that_ends_early_is_finished_by_the_next(host: Host, fault: Exception) -> None:
     ready(host)
     host.faults = [fault]
-    if isinstance(fault, rspamd.SignerError):
+    if isinstance(fault, signer_files.SignerError):
         assert host.sign(8, [A1, A2, B1], [A2, B1], rules="new")["failed"]
     else:
         with pytest.raises(KeyboardInterrupt):

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import for_rspamd
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed, SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell import evidence, milter, rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell import evidence, milter, rspamd, signer_files
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.standin_signer import Pair, Signer, pair
 
 
 @pytest.fixture(autouse=True)
 def _rights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rspamd, "OWNER", os.geteuid())
-    monkeypatch.setattr(rspamd, "group_id", os.getegid)
+    monkeypatch.setattr(signer_files, "OWNER", os.geteuid())
+    monkeypatch.setattr(signer_files, "group_id", lambda _name: os.getegid())
 
 
 @pytest.fixture
@@ -29,10 +29,9 @@ def directory(tmp_path: Path) -> Path:
 
 
 def place(directory: Path, *pairs: Pair) -> list[Path]:
-    files = [
-        rspamd.key_file(str(directory), SigningKey(**one.public), for_rspamd(one.pem).encode("ascii")) for one in pairs
-    ]
-    rspamd.write(files)
+    keys = rspamd.key_files(str(directory))
+    files = [keys.file(SigningKey(**one.public), for_rspamd(one.pem).encode("ascii")) for one in pairs]
+    signer_files.write(files)
     return [Path(file.path) for file in files]
 
 
@@ -59,7 +58,7 @@ def test_a_domain_that_left_the_fleet_is_asked_about_while_it_is_signed_for(dire
     left = pair("left.test", "s1")
     place(directory, left)
     (directory / "signing").mkdir()
-    rspamd.write(rspamd.table_files(str(directory), [SigningKey(**left.public)]))
+    signer_files.write(rspamd.table_files(str(directory), [SigningKey(**left.public)]))
     with Signer(directory / "sock", [left]):
         assert gather(directory)["signs"] == [left.public]
 
