@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    engine_checks,
     names,
     postfix,
     registry,
@@ -34,6 +35,7 @@ def check(fleet: Fleet) -> list[Finding]:
         _names_are_served,
         _streams_share_nothing,
         _separate_streams_are_separate,
+        engine_checks.check,
         _dkim_can_be_signed,
         _dkim_names_fit,
         _dkim_keys_can_be_replaced,

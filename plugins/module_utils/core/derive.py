@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, postfix, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, postfix, powermta, tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import ED25519_BITS
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, RSA, Fleet, Stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, POWERMTA, RSA, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.registry import record_sets
 from ansible_collections.mailops.mta.plugins.module_utils.core.services import EXTERNAL
-from ansible_collections.mailops.mta.plugins.module_utils.core.signer import MILTER_SOCKET
+from ansible_collections.mailops.mta.plugins.module_utils.core.signer import MILTER_SOCKET, SIGNERS
 
 
 def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
@@ -32,13 +32,16 @@ def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
         "mta_addresses": [ip for stream in streams for address in stream.addresses_on(host) for ip in address.ips],
         "mta_sasl_users": {login: [stream.name] for stream in _logins(fleet, host) for login in stream.inject_users},
         "mta_dkim": {
-            "socket": MILTER_SOCKET,
+            "signer": SIGNERS[fleet.hosts[host].engine],
+            "socket": MILTER_SOCKET if fleet.hosts[host].engine == POSTFIX else None,
             "domains": list(dict.fromkeys(domain for stream in streams for domain in stream.domains)),
         },
         **served,
     }
     if fleet.hosts[host].engine == POSTFIX:
         variables["mta_postfix"] = {"instances": postfix.instances(fleet, host)}
+    if fleet.hosts[host].engine == POWERMTA:
+        variables["mta_powermta"] = powermta.slice_of(fleet, host)
     return variables
 
 

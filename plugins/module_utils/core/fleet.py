@@ -62,6 +62,7 @@ SINGLE = (
     "caa",
     "verifications",
     "records",
+    "warmup",
 )
 STREAM_KEYS = (
     "domain",
@@ -83,8 +84,9 @@ STREAM_KEYS = (
     "receivers",
     "ttl_seconds",
     "queue_life_seconds",
+    "warmup",
 )
-HOST_KEYS = ("engine", "listen", "families", "interface")
+HOST_KEYS = ("engine", "listen", "families", "interface", "bounce_listen")
 LIMIT_KEYS = tuple(field.name for field in fields(Limits))
 PROVIDERS = services.NAMES
 RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_sts")
@@ -100,7 +102,7 @@ _TLSA_DIGITS = {"1": 64, "2": 128}  # of SHA-256 and SHA-512 (RFC 6698 2.1.3)
 _ISSUER = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]+(?:\s*;\s*[a-z0-9]+=[!#-:<-~]*)*\Z")
 
 _STREAM_HINTS = {
-    "warmup_from": "warm-up is not part of this release",
+    "warmup_from": "it stands beside the address that is new",
     "ip": "addresses stand in a list",
 }
 _DMARC_HINTS = {
@@ -156,13 +158,14 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
             root.refuse(section, "nothing", f"a fleet has at least {what}", f"Write {section}")
 
     hosts = {name: _host(name, reader) for name, reader in root.entries("hosts")}
+    unable = {name for name, host in hosts.items() if host.engine == POWERMTA}  # to sign with Ed25519
     served = _zones(root)
     groups = _receivers(root)
     organisational = _organisational_dmarc(root, domain)
     streams = {
         name: stream
         for name, stream in (
-            (name, _stream(name, reader, root, domain, groups, organisational))
+            (name, _stream(name, reader, root, domain, groups, organisational, unable))
             for name, reader in root.entries("streams")
         )
         if stream
@@ -194,8 +197,6 @@ def _host(name: str, reader: Reader) -> Host:
     if not _HOST_NAME.match(name) or name in RESERVED_NAMES:
         reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
     engine = reader.choice("engine", (POSTFIX, POWERMTA, NO_ENGINE), POSTFIX)
-    if engine == POWERMTA:
-        reader.refuse("engine", shown(engine), "this release has no role for PowerMTA yet", f"Write engine: {POSTFIX}")
     listen = reader.ips("listen")
     if not listen and reader.has("ansible_host"):
         try:
@@ -223,6 +224,7 @@ def _host(name: str, reader: Reader) -> Host:
         listen=listen,
         families=reader.choices("families", ("ipv4", "ipv6"), ("ipv4", "ipv6")),
         interface=reader.text("interface"),
+        bounce_listen=reader.ips("bounce_listen"),
         variables={key: value for key, value in reader.data.items() if str(key).startswith("ansible_")},
     )
 
@@ -349,8 +351,9 @@ _DKIM_KEYS = (
 _KEEP_BEYOND_QUEUE = 172800  # seconds: queues of others on the way hold the mail as well
 
 
-def _dkim(root: Reader, stream: Reader, queue_life_seconds: int) -> Dkim:
-    value = Dkim(algorithms=(RSA, ED25519), rsa_bits=2048, selector="s1", quarters=(1, 3))
+def _dkim(root: Reader, stream: Reader, queue_life_seconds: int, algorithms: tuple[str, ...]) -> Dkim:
+    """``algorithms`` are those that every engine of the stream signs with; a file that asks for others is told so."""
+    value = Dkim(algorithms=algorithms, rsa_bits=2048, selector="s1", quarters=(1, 3))
     keep = queue_life_seconds + _KEEP_BEYOND_QUEUE
     for reader in (root.mapping("dkim"), stream.mapping("dkim")):
         reader.known(_DKIM_KEYS)
@@ -608,7 +611,7 @@ def _addresses(stream: str, domain: str, reader: Reader) -> tuple[Address, ...]:
             reader.refuse(place, shown(item), "a mapping is expected", "Write {ip: ..., host: ...}")
             continue
         entry = Reader(item, reader.at(place), reader.findings)
-        entry.known(("ip", "ip6", "host", "ehlo", "share"), _STREAM_HINTS)
+        entry.known(("ip", "ip6", "host", "ehlo", "share", "warmup_from"))
         if not entry.has("ip") and not entry.has("ip6"):
             entry.require("ip", "an IP address")
         entry.require("host", "the host that has this address")
@@ -630,6 +633,7 @@ def _addresses(stream: str, domain: str, reader: Reader) -> tuple[Address, ...]:
                 ipv4=first,
                 ipv6=second,
                 share=entry.integer("share", 0, 100, 1),
+                warmup_from=entry.day("warmup_from"),
             )
         )
     return tuple(addresses)
@@ -652,6 +656,7 @@ def _stream(
     fleet_domain: str,
     groups: Mapping[str, ReceiverGroup],
     organisational: Optional[Dmarc],
+    without_ed25519: set[str],
 ) -> Optional[Stream]:
     reader.known(STREAM_KEYS, _STREAM_HINTS)
     if not _STREAM_NAME.match(name) or name in RESERVED_NAMES:
@@ -683,6 +688,8 @@ def _stream(
         if group in limits:
             override.known(LIMIT_KEYS)
             limits[group] = _limits(override, limits[group])
+    addresses = _addresses(name, domain, reader)
+    rsa_only = any(address.host in without_ed25519 for address in addresses)
     extra_domains = reader.domains("extra_domains")
     if domain in extra_domains:
         place = f"extra_domains[{extra_domains.index(domain)}]"
@@ -694,8 +701,8 @@ def _stream(
         port=reader.integer("port", 1, 65535, 0),
         inject_from=reader.networks("inject_from"),
         inject_users=reader.words("inject_users", _LOGIN, "login"),
-        addresses=_addresses(name, domain, reader),
-        dkim=_dkim(root, reader, queue_life_seconds),
+        addresses=addresses,
+        dkim=_dkim(root, reader, queue_life_seconds, (RSA,) if rsa_only else (RSA, ED25519)),
         dmarc=_dmarc(root, reader, fleet_domain, organisational),
         mta_sts=_mta_sts(root, reader),
         tls_rpt=reader.mailboxes("tls_rpt") or root.mailboxes("tls_rpt") or (f"tls@{fleet_domain}",),
@@ -705,10 +712,20 @@ def _stream(
         ttl_seconds=reader.integer("ttl_seconds", 30, 86400, root.integer("ttl_seconds", 30, 86400, 3600)),
         separate_from=_separate_from(name, reader, root),
         queue_life_seconds=queue_life_seconds,
+        warmup_messages_per_day=_warmup(root, reader),
         bimi=_bimi(root, reader),
         verifications=_verifications(root, reader),
         caa=_caa(root, reader),
     )
+
+
+def _warmup(root: Reader, stream: Reader) -> tuple[int, ...]:
+    value: tuple[int, ...] = receivers.WARMUP_MESSAGES_PER_DAY
+    for reader in (root.mapping("warmup"), stream.mapping("warmup")):
+        reader.known(("messages_per_day",))
+        if reader.has("messages_per_day"):
+            value = reader.integers("messages_per_day", 1, 100_000_000, distinct=False) or value
+    return value
 
 
 def _separate_from(name: str, reader: Reader, root: Reader) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class Address:
     ipv4: Optional[str]
     ipv6: Optional[str]
     share: int  # its part of the pool's traffic, relative to the other shares on its host; 0 drains it
+    warmup_from: Optional[str] = None  # the day, as 2026-11-01, on which it begins to take the stream's schedule
 
     @property
     def ips(self) -> tuple[str, ...]:
@@ -143,6 +144,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """An answer by which an operator asks a source to slow down: a regular expression, and an answer that it fits."""
+
+    pattern: str
+    sample: str
+
+
+@dataclass(frozen=True)
 class ReceiverGroup:
     """Mailboxes behind one operator, found by recipient domain."""
 
@@ -150,6 +159,8 @@ class ReceiverGroup:
     domains: tuple[str, ...]  # empty for the default group
     limits: Limits
     source: str
+    mx: tuple[str, ...] = ()  # hosts that take mail for all of its domains, each of the lowest preference
+    slow_down: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +182,7 @@ class Stream:
     ttl_seconds: int
     separate_from: tuple[str, ...]  # stream names
     queue_life_seconds: int = 432000  # how old a message may be at its last attempt but one
+    warmup_messages_per_day: tuple[int, ...] = ()  # of one address at one receiver, from its first day on
     bimi: Optional[Bimi] = None
     verifications: tuple[str, ...] = ()  # texts by which others see that we own the domain
     caa: Optional[Caa] = None
@@ -195,6 +207,7 @@ class Host:
     listen: tuple[str, ...]  # addresses on which applications reach it; loopback is added by the engine
     families: tuple[str, ...]  # ipv4, ipv6
     interface: Optional[str]  # None: the interface of the default route
+    bounce_listen: tuple[str, ...] = ()  # addresses on which it takes bounces and complaints, port 25
     variables: Mapping[str, Any] = field(default_factory=dict)  # given on to Ansible as they are
 
     @property

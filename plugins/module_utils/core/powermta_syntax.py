@@ -649,7 +649,8 @@ def words(value: str) -> tuple[str, ...]:
     while at < len(value):
         regex = _REGEX_WORD.match(value, at) if at == begin and value[at] == "/" else None
         piece = regex or _PIECE.match(value, at)
-        assert piece  # each character is one at least
+        if piece is None:
+            raise ValueError("no piece fits")  # never: each character is one at least
         if piece[0] == '"':
             inside = not inside
         if piece[0][0] in " \t" and not inside:

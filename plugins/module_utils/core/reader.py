@@ -13,6 +13,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any, Callable, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
@@ -98,13 +99,13 @@ class Reader:
             return list(value)
         return [value]
 
-    def _each(self, key: str, read: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+    def _each(self, key: str, read: Callable[[str, Any], Any], distinct: bool = True) -> tuple[Any, ...]:
         values = []
         for number, item in enumerate(self.items(key)):
             value = read(f"{key}[{number}]", item)
             if value is None:
                 continue
-            if value in values:
+            if distinct and value in values:
                 self.refuse(f"{key}[{number}]", shown(item), "it stands there twice", "Remove one")
                 continue
             values.append(value)
@@ -181,7 +182,18 @@ class Reader:
             return default
         return value
 
-    def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
+    def day(self, key: str) -> Optional[str]:
+        """A calendar day as 2026-11-01; YAML reads it as a date of its own."""
+        value = self.data.get(key)
+        if value is None:
+            return None
+        try:
+            return date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            self.refuse(key, shown(str(value)), "it is no day", "Write it as 2026-11-01")
+            return None
+
+    def integers(self, key: str, low: int, high: int, distinct: bool = True) -> tuple[int, ...]:
         def read(place: str, value: Any) -> Optional[int]:
             if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
                 return value
@@ -189,7 +201,7 @@ class Reader:
             self.refuse(place, shown(value), f"it is no {wanted}", f"Write a {wanted}")
             return None
 
-        return self._each(key, read)
+        return self._each(key, read, distinct)
 
     def _name(self, place: str, value: Any) -> Optional[str]:
         if not isinstance(value, str):

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, POWERMTA
+
+RSPAMD = "rspamd"
+SIGNERS = {POSTFIX: RSPAMD, POWERMTA: POWERMTA}  # what signs on a host with this engine; PowerMTA does it itself
+
 MILTER_SOCKET = "/run/rspamd/dkim.sock"
 
 # What a Postfix instance needs so that its mail is signed or refused for now, never sent unsigned. The signer reads no

@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, postfix
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, postfix, powermta_set
 from ansible_collections.mailops.mta.plugins.module_utils.shell import files
 
 BATCH = "/etc/mailops/addresses"
@@ -26,6 +26,7 @@ UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 DROP_IN = "/etc/systemd/system/postfix@.service.d/mailops-addresses.conf"
 _SYSTEMD = "/run/systemd/system"
 _MASTER_FILES = "/etc/postfix*/master.cf"
+_FRAGMENTS = "/etc/pmta/conf.d/*.conf"
 _NETWORKS = "networking.service systemd-networkd.service NetworkManager.service"
 _UNIT_TEXT = f"""\
 # Managed by Ansible (mailops.mta.addresses)
@@ -34,7 +35,7 @@ Description=Addresses from which the streams of mail are sent
 Wants=network-online.target
 After=network-online.target {_NETWORKS}
 PartOf={_NETWORKS}
-Before=postfix.service
+Before=postfix.service pmta.service
 
 [Service]
 Type=oneshot
@@ -61,7 +62,7 @@ class Change:
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
-    kept: tuple[str, ...]  # no longer wanted, but a Postfix instance still sends from them
+    kept: tuple[str, ...]  # no longer wanted, but an MTA still sends from them
     files: tuple[str, ...]
     diff: list[dict[str, str]]
 
@@ -142,8 +143,12 @@ def _default_interface(ip: str) -> str:
 
 
 def _bound() -> set[str]:
-    texts = (files.read(path) or "" for path in glob.glob(_MASTER_FILES))
-    return {names.address(address) for text in texts for address in postfix.bound_addresses(text)}
+    """The addresses that an MTA of this host still sends from."""
+    bound = [
+        *(one for path in glob.glob(_MASTER_FILES) for one in postfix.bound_addresses(files.read(path) or "")),
+        *(one for path in glob.glob(_FRAGMENTS) for one in powermta_set.bound_addresses(files.read(path) or "")),
+    ]
+    return set(map(names.address, bound))
 
 
 def _must(command: list[str]) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import (
     fleet,
     names,
     postfix,
+    receivers,
     registry,
     rotation,
     spf,
@@ -249,7 +251,26 @@ WRONG = [
         "zones.example.com.provider",
         "did you mean 'powerdns'",
     ),
-    ("an engine that is not there yet", [("hosts/mta1/engine", "powermta")], "hosts.mta1.engine", "powermta"),
+    ("an engine that does not exist", [("hosts/mta1/engine", "powermt")], "hosts.mta1.engine", "'powermta'"),
+    (
+        "a day that is none",
+        [("streams/bulk/addresses/1/warmup_from", "2026-02-30")],
+        "streams.bulk.addresses[1].warmup_from",
+        "2026-02-30",
+    ),
+    ("a schedule without messages", [("warmup", {"messages_per_day": [50, 0]})], "warmup.messages_per_day[1]", "0"),
+    (
+        "a schedule of something else",
+        [("streams/bulk/warmup", {"messages_per_hour": [50]})],
+        "streams.bulk.warmup.messages_per_hour",
+        "messages_per_day",
+    ),
+    (
+        "bounces at what is no address",
+        [("hosts/mta1", {"ansible_host": "10.0.0.11", "engine": "powermta", "bounce_listen": ["mta1"]})],
+        "hosts.mta1.bounce_listen[0]",
+        "mta1",
+    ),
     ("a host nobody can reach", [("hosts/mta1", {"ansible_host": "mta1.example.com"})], "hosts.mta1.listen", "missing"),
     ("a listener of two hosts", [("hosts/mta2/listen", ["10.0.0.11"])], "hosts.mta2.listen", "10.0.0.11"),
     (
@@ -1031,9 +1052,35 @@ def test_a_signing_host_is_told_its_domains_and_no_key():
         ("mta2", ["news.example.com", "example.net"]),
     ):
         assert derive.host_variables(parsed, host)["mta_dkim"] == {
+            "signer": "rspamd",
             "socket": "/run/rspamd/dkim.sock",
             "domains": domains,
         }
+
+
+def test_powermta_signs_by_itself_and_gets_its_own_slice():
+    parsed, _findings = fleet.parse(changed(("hosts/mta1/engine", "powermta")))
+    found = derive.host_variables(parsed, "mta1")
+    domains = ["tx.example.com", "news.example.com"]
+    assert found["mta_dkim"] == {"signer": "powermta", "socket": None, "domains": domains}
+    assert [stream["name"] for stream in found["mta_powermta"]["streams"]] == ["transactional", "bulk"]
+    assert "mta_postfix" not in found
+    assert "mta_powermta" not in derive.host_variables(parsed, "mta2")
+
+
+def test_warm_up_is_read_from_the_stream_before_the_fleet():
+    days = ("streams/bulk/addresses/1/warmup_from", datetime.date(2026, 11, 9))  # YAML makes a date of it
+    for changes, wanted in (
+        ([], receivers.WARMUP_MESSAGES_PER_DAY),
+        ([("warmup", {"messages_per_day": [5, 5, 10]})], (5, 5, 10)),
+        ([("warmup", {"messages_per_day": [5]}), ("streams/bulk/warmup", {"messages_per_day": [7]})], (7,)),
+    ):
+        document = changed(("hosts/mta2/engine", "powermta"), days, *changes)
+        document["streams"]["bulk"]["addresses"].append({"ip": "203.0.113.22", "host": "mta2", "share": 3})
+        parsed, findings = fleet.parse(document)
+        assert errors(findings) == []
+        assert parsed.streams["bulk"].warmup_messages_per_day == wanted
+        assert parsed.streams["bulk"].addresses[1].warmup_from == "2026-11-09"
 
 
 def test_a_stream_that_inherits_publishes_no_policy_and_applies_that_of_the_organisation():

@@ -1,0 +1,123 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one engine cannot do as the other does. Nothing of it happens in silence: each is a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Stream
+
+X_VIRTUAL_MTA = "X-virtual-MTA"  # the header by which PowerMTA itself chooses, and refuses what it does not know
+
+
+def check(fleet: Fleet) -> Iterable[Finding]:
+    for rule in (_warm_up, _shares, _networks, _front_header, _bounces):
+        yield from rule(fleet)
+
+
+def _hosts(fleet: Fleet) -> set[str]:
+    return {host.name for host in fleet.hosts.values() if host.engine == POWERMTA}
+
+
+def _streams(fleet: Fleet) -> Iterable[tuple[Stream, str]]:
+    """Each stream with each of its PowerMTA hosts."""
+    hosts = _hosts(fleet)
+    for stream in fleet.streams.values():
+        for host in dict.fromkeys(address.host for address in stream.addresses if address.host in hosts):
+            yield stream, host
+
+
+def _warm_up(fleet: Fleet) -> Iterable[Finding]:
+    hosts = _hosts(fleet)
+    for stream in fleet.streams.values():
+        for number, address in enumerate(stream.addresses):
+            if address.warmup_from is None or address.host not in fleet.hosts:
+                continue
+            where = f"streams.{stream.name}.addresses[{number}].warmup_from"
+            warm = [other for other in stream.addresses_on(address.host) if other.share and not other.warmup_from]
+            if address.host not in hosts:
+                yield Finding(
+                    where,
+                    address.warmup_from,
+                    f"{fleet.hosts[address.host].engine} on {address.host} knows no schedule of warm-up",
+                    "Remove it and raise share by hand, or move the address to a host with engine: powermta",
+                )
+            elif not warm:
+                yield Finding(
+                    where,
+                    address.warmup_from,
+                    f"{stream.name} has no warm address on {address.host} that takes what is over the schedule",
+                    "Put an address without warmup_from beside it on that host, or limit the stream under receivers",
+                )
+
+
+def _shares(fleet: Fleet) -> Iterable[Finding]:
+    for stream, host in _streams(fleet):
+        shares = sorted({address.share for address in stream.addresses_on(host) if address.share})
+        if len(shares) > 1:
+            yield Finding(
+                f"streams.{stream.name}.addresses",
+                f"shares {', '.join(map(str, shares))} on {host}",
+                "PowerMTA takes the addresses of a pool in turn, so each share but 0 counts the same there",
+                "Write equal shares on that host",
+                WARNING,
+            )
+
+
+def _networks(fleet: Fleet) -> Iterable[Finding]:
+    """Who may relay is said of a client's address, whichever port it comes to."""
+    for host in sorted(_hosts(fleet)):
+        allowed = {stream.name: frozenset(stream.inject_from) for stream in fleet.streams_on(host)}
+        if fleet.front and host in fleet.front.hosts:
+            allowed["front"] = frozenset(fleet.front.inject_from)
+        everybody = frozenset().union(*allowed.values())
+        for name, networks in allowed.items():
+            more = sorted(everybody - networks)
+            if more:
+                yield Finding(
+                    f"streams.{name}.inject_from" if name in fleet.streams else "front.inject_from",
+                    f"without {', '.join(more)}",
+                    f"PowerMTA lets a network relay on all ports of {host} or on none, so they can reach this one too",
+                    "Write the same networks for all streams of that host, give logins instead, or close the port by a"
+                    " firewall",
+                    WARNING,
+                )
+
+
+def _front_header(fleet: Fleet) -> Iterable[Finding]:
+    if fleet.front is None:
+        return
+    header, native = fleet.front.header, fleet.front.header.lower() == X_VIRTUAL_MTA.lower()
+    for host in sorted(_hosts(fleet).intersection(fleet.front.hosts)):
+        elsewhere = [stream.name for stream in fleet.streams.values() if not stream.addresses_on(host)]
+        if native and elsewhere:
+            yield Finding(
+                "front.header",
+                f"'{header}'",
+                f"by it PowerMTA on {host} chooses among its own streams, and refuses mail for {', '.join(elsewhere)}",
+                f"Write another header, or leave {host} out of front.hosts",
+            )
+        if not native:
+            yield Finding(
+                "front.header",
+                f"'{header}'",
+                f"PowerMTA on {host} cannot refuse a name that it does not know in this header: such mail leaves"
+                f" through {fleet.front.default}",
+                f"Leave {host} out of front.hosts, or, where all streams send from it, write header: {X_VIRTUAL_MTA},"
+                " whose unknown names PowerMTA refuses",
+                WARNING,
+            )
+
+
+def _bounces(fleet: Fleet) -> Iterable[Finding]:
+    for host in fleet.hosts.values():
+        if host.bounce_listen and host.engine != POWERMTA:
+            yield Finding(
+                f"hosts.{host.name}.bounce_listen",
+                ", ".join(host.bounce_listen),
+                f"engine {host.engine} does not process bounces and complaints in this release",
+                "Remove it, or write engine: powermta",
+            )

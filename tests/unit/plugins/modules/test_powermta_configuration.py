@@ -1,0 +1,203 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module on a directory tree: what it brings, what it keeps for queued mail, what it refuses and never tells."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from unittest import mock
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta as shell
+from ansible_collections.mailops.mta.plugins.modules import powermta_configuration
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.powermta_fleets import (
+    DOCUMENT,
+    TODAY,
+    changed,
+    fleet_of,
+    picture,
+)
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.double_powermta import Host
+
+GONE = "bulk-203-0-113-21"
+PASSWORDS = {"shop": "word-of-shop", "bell": "word-of-bell"}
+DEFAULTS = {
+    "passwords": PASSWORDS,
+    "fragments": {},
+    "monitor_from": [],
+    "monitor_port": 8080,
+    "spool_directory": "/var/spool/pmta",
+    "log_directory": "/var/log/pmta",
+    "certificate": "",
+    "accounting_days": 8,
+    "accounting_max_bytes": 52428800,
+    "version": "5.0",
+}
+
+
+def of(document):
+    return powermta.slice_of(fleet_of(document), "mta1")
+
+
+WHOLE = of(DOCUMENT)
+LESS = of(changed(("streams/bulk/addresses/1", None)))
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    return Host(tmp_path, monkeypatch)
+
+
+def queues(host, **recipients):
+    found = [{"name": f"a.example/{name}", "rcp": count} for name, count in recipients.items()]
+    host.say("answer", json.dumps({"status": "success", "data": {"queues": found}}))
+
+
+def run(host, data=None, check_mode=False, today=TODAY, **more):
+    return powermta_configuration.configure(
+        {**DEFAULTS, "host": data or WHOLE, **more}, check_mode, today, str(host.root)
+    )
+
+
+def test_it_brings_the_whole_fleet_slice_and_changes_nothing_the_second_time(host):
+    told = run(host, check_mode=True)
+    assert not (host.root / "conf.d").exists()
+    done = run(host)
+    assert (told["changed"], told["effort"], told["files"], told["diff"]) == (
+        *(True, "start"),
+        *(done["files"], done["diff"]),
+    )
+    assert host.read == powermta.files(WHOLE, powermta.Options(today=TODAY, passwords=PASSWORDS))
+    again = run(host)
+    assert (again["changed"], again["effort"], again["files"], again["diff"]) == (False, "nothing", [], [])
+
+
+def test_what_each_address_does_is_told_and_moves_on_by_itself(host):
+    assert run(host)["addresses"] == {
+        "bulk-203-0-113-20": "live",
+        "bulk-203-0-113-21": "live",
+        "bulk-203-0-113-22": "drained",
+        "bulk-203-0-113-23": "cold",
+        "bulk-203-0-113-24": "waiting",
+    }
+    queues(host)
+    tomorrow = run(host, today=TODAY + datetime.timedelta(days=1))
+    assert tomorrow["addresses"]["bulk-203-0-113-24"] == "cold"
+    assert tomorrow["effort"] == "reload"
+    assert run(host, today=TODAY + datetime.timedelta(days=1))["changed"] is False
+
+
+def test_removal_takes_two_runs_and_as_long_as_mail_waits(host):
+    run(host)
+    queues(host)
+    first = run(host, LESS)
+    assert first["draining"] == [{"virtual_mta": GONE, "recipients": 0}]
+    assert GONE in picture(host.read).source_hosts
+    queues(host, **{GONE: 2, "other": 5})
+    second = run(host, LESS)
+    assert (second["changed"], second["draining"]) == (False, [{"virtual_mta": GONE, "recipients": 2}])
+    host.say("answer", "not an answer\n")
+    assert run(host, LESS)["changed"] is False
+    queues(host, **{GONE: 0})
+    assert run(host, LESS)["draining"] == []
+    assert GONE not in str(host.read)
+    assert run(host, LESS)["changed"] is False
+
+
+def test_an_address_that_comes_back_stands_there_once(host):
+    run(host)
+    before = host.read
+    run(host, LESS)
+    queues(host, **{GONE: 2})
+    run(host)
+    assert host.read == before
+
+
+def test_the_fragment_of_the_keys_belongs_to_the_role_dkim(host):
+    run(host)
+    keys = {powermta.DKIM: "# state 7 of the key store\n"}
+    host.apply(keys)
+    queues(host)
+    assert run(host)["changed"] is False
+    assert run(host, LESS)["changed"] is True
+    assert host.read[powermta.DKIM] == keys[powermta.DKIM]
+
+
+def test_fragments_of_ones_own_are_checked_and_taken_out_again(host):
+    mine = {"mine": "<domain a.example>\n    max-smtp-out 3\n</domain>"}
+    run(host, fragments=mine)
+    queues(host)
+    assert host.read["90-local-mine.conf"] == mine["mine"] + "\n"
+    with pytest.raises(shell.PowermtaError, match=r"90-local-mine\.conf:1: ehlo-hostname"):
+        run(host, fragments={"mine": "ehlo-hostname a.example"})
+    run(host)
+    assert "90-local-mine.conf" not in host.read
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"passwords": {"shop": "x"}}, "no entry for bell"),
+        ({"passwords": {**PASSWORDS, "shop": "a b"}}, "passwords of shop"),
+        ({"passwords": {**PASSWORDS, "shop": "a#secret"}}, "passwords of shop"),
+        ({"passwords": {**PASSWORDS, "shop": 'a"secret'}}, "passwords of shop"),
+        ({"passwords": {**PASSWORDS, "shop": "a\\secret"}}, "passwords of shop"),
+        ({"passwords": {**PASSWORDS, "shop": ""}}, "passwords of shop"),
+        ({"fragments": {"../evil": "x"}}, "'../evil' is no name"),
+        ({"fragments": {"Up": "x"}}, "'Up' is no name"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_touched(host, more, words):
+    before = host.tree()
+    with pytest.raises(ValueError, match=words) as error:
+        run(host, **more)
+    assert "secret" not in str(error.value)
+    assert host.tree() == before
+    assert host.log() == []
+
+
+class Ended(Exception):
+    pass
+
+
+def as_ansible_runs_it(host, monkeypatch, **given):
+    """The module as it is started, and what it prints."""
+    configure = powermta_configuration.configure
+    told = {}
+
+    def end(_self, **result):
+        told.update(result)
+        raise Ended
+
+    with (
+        patch_module_args({"host": WHOLE, "passwords": PASSWORDS, **given}),
+        mock.patch.multiple(basic.AnsibleModule, exit_json=end, fail_json=end),
+        mock.patch.object(
+            powermta_configuration,
+            "configure",
+            lambda params, check_mode, today: configure(params, check_mode, today, str(host.root)),
+        ),
+        pytest.raises(Ended),
+    ):
+        powermta_configuration.main()
+    return told
+
+
+def test_the_module_tells_what_it_did_and_no_password(host, monkeypatch):
+    told = as_ansible_runs_it(host, monkeypatch)
+    assert (told["changed"], told["effort"]) == (True, "start")
+    assert not [word for word in PASSWORDS.values() if word in json.dumps(told)]
+
+
+def test_a_refusal_of_pmta_is_the_message(host, monkeypatch):
+    host.say("refuses", "run-as-root")
+    host.say("said", f"Error in line 9 of {host.root}/conf.d/10-host.conf: argument missing\n")
+    told = as_ansible_runs_it(host, monkeypatch)
+    assert "Error in line 9 of" in told["msg"]
+    assert "The old configuration is back" in told["msg"]
+    assert not (host.root / "conf.d").exists()
