@@ -26,13 +26,17 @@ ROUNDS = 3
 
 
 def grow(directory: Path, hosts: int) -> None:
-    """Give the lab's fleet more hosts: each new one sends for three streams from an address of its own."""
+    """Give the lab's Postfix hosts more of their kind: each sends for three streams from an address of its own."""
     fleet_file, lab_file = directory / "fleet.yml", directory / "lab.yml"
     fleet = yaml.safe_load(fleet_file.read_text(encoding="utf-8"))
     lab = yaml.safe_load(lab_file.read_text(encoding="utf-8"))
     network = fleet["hosts"]["mta1"]["listen"][0].rsplit(".", 2)[0]
     third = int(fleet["hosts"]["mta1"]["listen"][0].split(".")[2])
     nodes = lab["lab"]["children"]["mta"]["hosts"]
+    for name in [name for name, host in fleet["hosts"].items() if host["engine"] != "postfix"]:
+        del fleet["hosts"][name], nodes[name]
+        for stream in fleet["streams"].values():
+            stream["addresses"] = [address for address in stream["addresses"] if address["host"] != name]
     for number in range(3, hosts + 1):
         ip = f"{network}.{third}.{100 + number}"
         fleet["hosts"][f"mta{number}"] = {"engine": "postfix", "listen": [ip]}

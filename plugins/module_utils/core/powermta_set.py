@@ -8,8 +8,6 @@ A '#' begins a comment wherever it stands, so a line without what follows it is 
 
 from __future__ import annotations
 
-import fnmatch
-import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 
 NOTHING = "nothing"
@@ -39,34 +37,10 @@ def effort(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, bo
     return RELOAD, monitor
 
 
-def included(text: str, base: str, names: Iterable[str]) -> list[str]:
-    """The paths among ``names``, or named outright, that a text includes; relative ones begin at ``base``."""
-    found: list[str] = []
-    for pattern in _patterns(text, base):
-        if any(mark in pattern for mark in "*?["):
-            found += sorted(name for name in set(names) if fnmatch.fnmatchcase(name, pattern))
-        else:
-            found.append(pattern)
-    return list(dict.fromkeys(found))
-
-
-def directories(text: str, base: str) -> list[str]:
-    """The directories of the files that a text includes."""
-    return list(dict.fromkeys(posixpath.dirname(pattern) for pattern in _patterns(text, base)))
-
-
 def bound_addresses(text: str) -> set[str]:
     """The addresses from which the virtual MTAs of a text send."""
     hosts = (line.split(" ") for line in _lines(text) if line.lower().startswith("smtp-source-host "))
     return {words[1] for words in hosts if "/" not in words[1]}
-
-
-def _patterns(text: str, base: str) -> Iterator[str]:
-    for line in _lines(text):
-        name, _blank, value = line.partition(" ")
-        value = value.strip().strip('"')
-        if name.lower() == "include" and value and "://" not in value:
-            yield posixpath.join(base, value)
 
 
 def _lines(text: str) -> Iterator[str]:

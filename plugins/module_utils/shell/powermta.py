@@ -25,7 +25,7 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_set
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import LOAD, NOTHING, RELOAD, RESTART, START
-from ansible_collections.mailops.mta.plugins.module_utils.shell import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell import files, powermta_files
 
 ROOT = "/etc/pmta"
 DKIM = "/etc/pmta/dkim"
@@ -115,41 +115,7 @@ def in_force(root: str = ROOT) -> bool:
 
 def tree(root: str = ROOT) -> dict[str, str]:
     """The text of the configuration and of all files that it includes, by path."""
-    paths = Paths(root)
-    return read_tree(paths.main, {})
-
-
-def read_tree(main: str, given: Mapping[str, str], whole: str = "") -> dict[str, str]:
-    """``given`` and what the files from ``main`` on include further, read from this host where it can be read.
-
-    All files of the directory ``whole`` are given, whatever lies there now.
-    """
-    found = dict(given)
-    waiting, seen = [main], set()
-    while waiting:
-        path = waiting.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        if path not in found and os.path.dirname(path) != whole:
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                text = files.read(path)
-                if text is not None:
-                    found[path] = text
-        if path in found:
-            waiting += powermta_set.included(
-                found[path], os.path.dirname(main), [*found, *_siblings(found[path], main)]
-            )
-    return found
-
-
-def _siblings(text: str, main: str) -> list[str]:
-    """The files beside those that a text includes, for its patterns to choose from."""
-    beside: list[str] = []
-    for directory in powermta_set.directories(text, os.path.dirname(main)):
-        with contextlib.suppress(OSError):
-            beside += [os.path.join(directory, name) for name in os.listdir(directory) if not name.startswith(".")]
-    return beside
+    return powermta_files.read(Paths(root).main, {})[0]
 
 
 def _fragments(directory: str) -> dict[str, str]:
@@ -276,7 +242,8 @@ def _apply(
 
 def _check(paths: Paths, after: Mapping[str, str], version: str) -> tuple[Finding, ...]:
     wanted = {paths.main: paths.main_text, **{os.path.join(paths.conf_d, name): text for name, text in after.items()}}
-    found = powermta_checks.check(read_tree(paths.main, wanted, paths.conf_d), paths.main, version=version)
+    texts, unread = powermta_files.read(paths.main, wanted, whole=paths.conf_d)
+    found = [*unread, *powermta_checks.check(texts, paths.main, version=version)]
     if errors(found):
         raise PowermtaError(f"PowerMTA's configuration was not changed; the new one is wrong:\n{report(errors(found))}")
     return tuple(found)

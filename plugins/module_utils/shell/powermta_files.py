@@ -19,10 +19,11 @@ _MOST_BYTES = 16 << 20
 _MOST_FILES = 2000
 
 
-def read(main: str, given: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
+def read(main: str, given: Mapping[str, str], whole: str = "") -> tuple[dict[str, str], list[Finding]]:
     """The texts by their paths, ``main`` first, and what could not be read. ``given`` texts are not looked for on disk.
 
     What an include names and nobody has is left out, which the check reports; nothing is fetched over the network.
+    All files of the directory ``whole`` are given, whatever lies there now.
     """
     held = {os.path.normpath(path): text for path, text in given.items()}
     main = os.path.normpath(main)
@@ -33,15 +34,22 @@ def read(main: str, given: Mapping[str, str]) -> tuple[dict[str, str], list[Find
         path = waiting.pop(0)
         if path in found:
             continue
-        text = held[path] if path in held else _read(path, findings)
+        text = held[path] if path in held else None if _is_in(path, whole) else _read(path, findings)
         if text is None:
             continue
         found[path] = text
         for named in _included(syntax.parse(text, path).nodes):
             pattern = os.path.normpath(os.path.join(os.path.dirname(main), named))
-            matching = {*glob.glob(pattern), *(each for each in held if fnmatch.fnmatchcase(each, pattern))}
+            matching = {
+                *(each for each in glob.glob(pattern) if not _is_in(each, whole)),
+                *(each for each in held if fnmatch.fnmatchcase(each, pattern)),
+            }
             waiting += sorted(matching) or [pattern]
     return found, findings
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return bool(directory) and os.path.dirname(path) == directory
 
 
 def _included(nodes: Iterable[syntax.Node]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much a running PowerMTA must do for a change, and what a text includes and binds."""
+"""How much a running PowerMTA must do for a change, and which addresses a text binds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set impo
     RELOAD,
     RESTART,
     bound_addresses,
-    directories,
     effort,
-    included,
 )
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.powermta_fleets import (
     DOCUMENT,
@@ -80,14 +78,6 @@ def test_nothing_that_a_fleet_can_become_needs_a_restart(document):
         other = fragments(fleet, name)
         assert effort(usual, other) == (RELOAD, False)
         assert effort(other, other) == (NOTHING, False)
-
-
-def test_what_a_text_includes():
-    text = '# include no.conf\ninclude conf.d/*.conf\n  Include "/etc/other"  # why\ninclude http://a/b\ninclude\n'
-    names = ["/etc/pmta/conf.d/b.conf", "/etc/pmta/conf.d/a.conf", "/etc/pmta/conf.d/a.old", "/etc/a.conf"]
-    found = ["/etc/pmta/conf.d/a.conf", "/etc/pmta/conf.d/b.conf", "/etc/other"]
-    assert included(text, "/etc/pmta", names) == found
-    assert directories(text, "/etc/pmta") == ["/etc/pmta/conf.d", "/etc"]
 
 
 def test_bound_addresses_are_those_that_mail_leaves_from():

@@ -50,7 +50,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakePmta, Pat
 
 def checked(root: Path) -> Said:
     main = str(root / "config")
-    found = errors(powermta_checks.check(powermta.read_tree(main, {}), main))
+    found = errors(powermta_checks.check(powermta.tree(str(root)), main))
     places = [finding.where.split(":") for finding in found]
     return Said(0, tuple(f"Error in line {place[1]} of {place[0]}: wrong" for place in places))
 
