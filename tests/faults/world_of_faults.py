@@ -67,10 +67,12 @@ def changes(counts: Counts) -> int:
 
 
 class World:
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *hosts: str) -> None:
+        """``hosts``: those that are needed, where the others are not."""
         sys.path.insert(0, str(ROOT / "molecule/shared"))
         import world
 
+        self.limit = ("--limit", ",".join(hosts)) if hosts else ()
         self.number = int(os.environ.get("MTA_FAULTS_WORLD", number))
         self.inventory = world.make(self.number)
         self.fleet_file = self.inventory / "fleet.yml"
@@ -86,7 +88,7 @@ class World:
 
     def command(self, playbook: str, *arguments: str) -> list[str]:
         executable = str(Path(sys.executable).parent / "ansible-playbook")
-        return [executable, "-i", str(self.inventory), playbook, *arguments]
+        return [executable, "-i", str(self.inventory), playbook, *self.limit, *arguments]
 
     def play(self, playbook: str, *arguments: str, check: bool = True) -> tuple[int, Counts]:
         """The exit code and each host's counts."""

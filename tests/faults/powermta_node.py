@@ -1,0 +1,425 @@
+# Copyright (c) the mailops.mta authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of powermta.py that runs on the PowerMTA host, the stand-in: a receiver, senders, faults and the count."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import datetime
+import json
+import os
+import random
+import signal
+import smtplib
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+# The module's own work needs nothing of Ansible, which is not on this host.
+sys.modules["ansible"] = types.ModuleType("ansible")
+sys.modules["ansible.module_utils"] = types.ModuleType("ansible.module_utils")
+sys.modules["ansible.module_utils.basic"] = types.ModuleType("ansible.module_utils.basic")
+sys.modules["ansible.module_utils.basic"].AnsibleModule = None
+
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta as core
+from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta
+from ansible_collections.mailops.mta.plugins.modules import powermta_configuration as module
+
+GIVEN = json.load(sys.stdin)
+VARIANTS = GIVEN["variants"]
+SINK = GIVEN["listen"]
+STREAMS = {stream["name"]: stream for stream in VARIANTS["base"]["host"]["streams"]}
+LEAVES = next(
+    address
+    for address in STREAMS["bulk"]["addresses"]
+    if address["name"] not in {one["name"] for one in VARIANTS["less"]["host"]["streams"][-1]["addresses"]}
+)
+KILLS = 12
+PATIENCE_SECONDS = 60
+REFUSE, FAIL_RELOAD = Path("/etc/pmta/standin-refuse"), Path("/etc/pmta/standin-fail-reload")
+arrived: collections.Counter = collections.Counter()
+sources: collections.Counter = collections.Counter()
+lock = threading.Lock()
+away = threading.Event()
+
+
+class Wrong(Exception):
+    """What was to be proven is not so."""
+
+
+def prove(fact: object, text: str) -> None:
+    if not fact:
+        raise Wrong(text)
+
+
+class Session(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        self.say("220 sink")
+        while line := self.rfile.readline():
+            verb = line[:4].upper().decode("ascii", "replace")
+            if verb == "QUIT":
+                self.say("221 bye")
+                return
+            if verb == "RCPT" and away.is_set():
+                self.say("450 4.2.0 later")
+            elif verb == "DATA":
+                self.say("354 go")
+                number = ""
+                while (line := self.rfile.readline()) not in (b".\r\n", b""):
+                    if line.startswith(b"X-Number:"):
+                        number = line.split()[1].decode()
+                if line:
+                    with lock:
+                        arrived[number] += 1
+                        sources[self.client_address[0]] += 1
+                    self.say("250 taken")
+            else:
+                self.say("250 ok")
+
+    def say(self, text: str) -> None:
+        self.wfile.write(text.encode() + b"\r\n")
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 500
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that a fault broke is no fault of the sink."""
+
+
+class Names(socketserver.BaseRequestHandler):
+    """There is no name at all, and one is told so at once: without DNS each message would wait for it."""
+
+    def handle(self) -> None:
+        asked, sock = self.request
+        question = asked[12 : asked.index(b"\0", 12) + 5]
+        sock.sendto(asked[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question, self.client_address)
+
+
+class Load:
+    """A sender for each stream; what PowerMTA answered with 250 is counted as accepted, nothing else."""
+
+    def __init__(self, name: str, streams: tuple[str, ...], pace: float = 0.02) -> None:
+        self.name, self.pace = name, pace
+        self.accepted: set[str] = set()
+        self.going = True
+        self.threads = [threading.Thread(target=self.send, args=(STREAMS[one],), daemon=True) for one in streams]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, stream: dict) -> None:
+        count, sender = 0, f"a@{stream['domains'][0]}"
+        while self.going:
+            try:
+                with smtplib.SMTP("127.0.0.1", stream["port"], timeout=30) as smtp:
+                    for _message in range(20):
+                        if not self.going:
+                            break
+                        count += 1
+                        number = f"{self.name}-{stream['name']}-{count}"
+                        text = f"From: {sender}\r\nX-Number: {number}\r\nSubject: {number}\r\n\r\nx\r\n"
+                        smtp.sendmail(sender, [f"r{number}@[{SINK}]"], text)
+                        with lock:
+                            self.accepted.add(number)
+                        time.sleep(self.pace)
+            except (OSError, smtplib.SMTPException):
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.going = False
+        for thread in self.threads:
+            thread.join()
+
+    def lost(self, patience: float = PATIENCE_SECONDS) -> set[str]:
+        end = time.monotonic() + patience
+        while True:
+            with lock:
+                missing = {number for number in self.accepted if not arrived[number]}
+            if not missing or time.monotonic() > end:
+                return missing
+            pmta("schedule", "*/*")
+            time.sleep(0.5)
+
+    def doubled(self) -> int:
+        return sum(1 for number in self.accepted if arrived[number] > 1)
+
+
+def configure(variant: str, check_mode: bool = False) -> dict:
+    return module.configure(VARIANTS[variant], check_mode, datetime.date.today())
+
+
+def refused(variant: str) -> str:
+    try:
+        configure(variant)
+    except powermta.PowermtaError as error:
+        return str(error)
+    raise Wrong(f"{variant} was not refused")
+
+
+def pmta(*words: str) -> str:
+    return subprocess.run(["pmta", *words], capture_output=True, text=True, check=False).stdout
+
+
+def pid() -> int:
+    shown = subprocess.run(["systemctl", "show", "-P", "MainPID", "pmta"], capture_output=True, text=True, check=True)
+    return int(shown.stdout)
+
+
+def waiting(virtual_mta: str) -> int:
+    queues = json.loads(pmta("--json", "show", "queues"))["data"]["queues"]
+    return sum(queue["rcp"] for queue in queues if queue["name"].endswith(f"/{virtual_mta}"))
+
+
+def until(fact: Callable[[], object], text: str, patience: float = PATIENCE_SECONDS) -> None:
+    end = time.monotonic() + patience
+    while not fact():
+        prove(time.monotonic() < end, f"not within {patience} seconds: {text}")
+        time.sleep(0.3)
+
+
+def drained(virtual_mtas: list[str]) -> bool:
+    pmta("schedule", "*/*")
+    return not sum(map(waiting, virtual_mtas))
+
+
+def bounces(status: str = "") -> list[str]:
+    """Recipients that PowerMTA bounced."""
+    found = []
+    for path in sorted(Path("/var/log/pmta").glob("acct-*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            found += [row["rcpt"] for row in rows if row["type"] == "b" and row["dsnStatus"].startswith(status)]
+    return found
+
+
+def defined() -> set[str]:
+    text = "".join(powermta.current().values())
+    return {line.split()[1].rstrip(">") for line in text.splitlines() if line.startswith("<virtual-mta ")}
+
+
+def fragments(variant: str) -> dict[str, str]:
+    """What the set of a variant is on its own."""
+    params = VARIANTS[variant]
+    names = ("passwords", "monitor_port", "spool_directory", "log_directory", "certificate")
+    more = {name: params[name] for name in (*names, "accounting_days", "accounting_max_bytes")}
+    return core.files(params["host"], core.Options(today=datetime.date.today(), **more))
+
+
+def whole(*variants: str) -> bool:
+    """Whether the set in place is one of these, PowerMTA would read it, and it runs."""
+    known = [fragments(variant) for variant in variants]
+    return powermta.current() in known and "Error" not in pmta("test", "config") and powermta.running()
+
+
+def runs_on(load: Load, text: str) -> None:
+    with lock:
+        before = len(load.accepted), sum(arrived.values())
+    until(lambda: len(load.accepted) > before[0] and sum(arrived.values()) > before[1], f"{text}: mail does not flow")
+
+
+# ---- what happens
+
+
+def the_role_and_this_say_the_same(load: Load) -> None:
+    done = configure("base")
+    prove(not done["changed"], f"after the role there was something left: {done['files']} {done['effort']}")
+
+
+def refusals_leave_the_old_set_running(load: Load) -> None:
+    before, first = powermta.current(), pid()
+    REFUSE.write_text("max-smtp-out 7", encoding="utf-8")
+    told = refused("slower")
+    REFUSE.unlink()
+    prove("test config refuses" in told and "Error in line" in told, f"the refusal is not told: {told}")
+    FAIL_RELOAD.touch()
+    told = refused("slower")
+    FAIL_RELOAD.unlink()
+    prove("pmta reload failed" in told, f"the failed reload is not told: {told}")
+    prove(powermta.current() == before and powermta.in_force(), "the old set is not in force")
+    prove(pid() == first, "PowerMTA was restarted")
+    runs_on(load, "after the refusals")
+
+
+def changes_reload_under_mail(load: Load) -> None:
+    for variant in ("slower", "base", "slower", "base"):
+        effort = configure(variant)["effort"]
+        prove(effort == powermta.RELOAD, f"{variant} took a {effort}")
+        runs_on(load, variant)
+
+
+def a_restart_and_kills_of_the_daemon(load: Load) -> None:
+    subprocess.run(["systemctl", "restart", "pmta"], check=True)
+    runs_on(load, "after a restart")
+    for _round in range(2):
+        first = pid()
+        os.kill(first, signal.SIGKILL)
+        until(lambda first=first: pid() not in (0, first), "its watchdog starts PowerMTA again")
+        until(powermta.running, "PowerMTA runs again")
+        configure("base")
+        runs_on(load, "after SIGKILL")
+    prove(not configure("base")["changed"], "something is left to do after SIGKILL")
+
+
+def an_address_leaves_after_its_mail(load: Load) -> None:
+    name = LEAVES["name"]
+    away.set()
+    until(lambda: waiting(name), f"mail waits for {name}")
+    first, second = configure("less"), configure("less")
+    for done in (first, second):
+        prove([one["virtual_mta"] for one in done["draining"]] == [name], f"it is not drained: {done['draining']}")
+        prove(done["draining"][0]["recipients"], f"nothing waits: {done['draining']}")
+    prove(not second["changed"], f"while it drains, a run changed {second['files']}")
+    prove(name in defined(), f"{name} left before its mail")
+    held = waiting(name)
+    away.clear()
+    until(lambda: drained([name]), f"the queues of {name} are empty")
+    before = sum(sources[ip] for ip in LEAVES["ips"])
+    prove(before >= held, f"only {before} of {held} left from {name}")
+    done = configure("less")
+    prove(not done["draining"] and name not in defined(), f"{name} stays without mail: {done['draining']}")
+    runs_on(load, "without the address")
+    prove(sum(sources[ip] for ip in LEAVES["ips"]) == before, f"new mail left from {name}")
+    configure("base")
+
+
+def a_stream_leaves_and_comes_back(load: Load) -> None:
+    names = [address["name"] for address in STREAMS["bulk"]["addresses"]]
+    away.set()
+    until(lambda: all(map(waiting, names)), "mail of bulk waits")
+    done = configure("removed")
+    prove([one["virtual_mta"] for one in done["draining"]] == names, f"draining: {done['draining']}")
+    done = configure("base")  # while its mail waits
+    still = {one["virtual_mta"] for one in done["draining"]} & set(names)
+    prove(not still, f"what came back still drains: {still}")
+    configure("removed")
+    away.clear()
+    until(lambda: drained(names), "the queues of bulk are empty")
+    done = configure("removed")
+    prove(not defined() & set(names), f"the stream stays without mail: {done['draining']}")
+    runs_on(load, "without the stream")
+    configure("base")
+    runs_on(load, "with the stream")
+
+
+def killed(variant: str, moment: float) -> bool:
+    """Whether a run was killed at this moment, in seconds; False where it was faster."""
+    child = os.fork()
+    if not child:
+        try:
+            configure(variant)
+        finally:
+            os._exit(0)
+    time.sleep(moment)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def a_killed_run_is_finished_by_the_next(load: Load) -> None:
+    dice = random.Random(GIVEN["seed"])
+    begin = time.monotonic()
+    configure("slower")
+    takes = time.monotonic() - begin
+    moments = [takes * 1.1 * (number + dice.random()) / KILLS for number in range(KILLS)]
+    dice.shuffle(moments)
+    died, new = 0, 0
+    for number, moment in enumerate(moments):
+        variant = ("base", "slower")[number % 2]
+        died += killed(variant, moment)
+        prove(whole("base", "slower"), f"killed after {moment:.3f} s, the set is neither the old nor the new one")
+        new += whole(variant)
+        configure(variant)
+        prove(whole(variant) and powermta.in_force(), f"a run killed after {moment:.3f} s was not finished by the next")
+        prove(not configure(variant)["changed"], f"there is something left after a kill at {moment:.3f} s")
+    prove(died >= KILLS // 2 and 0 < new < KILLS, f"{died} of {KILLS} died, {new} with the new set in place")
+    configure("base")
+    runs_on(load, "after the kills")
+
+
+def two_runs_at_once(load: Load) -> None:
+    for _round in range(3):
+        children = []
+        for variant in ("slower", "base"):
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    configure(variant)
+                    code = 0
+                finally:
+                    os._exit(code)
+            children.append(child)
+        codes = [os.waitpid(child, 0)[1] for child in children]
+        prove(codes == [0, 0], f"of two runs at once, they ended with {codes}")
+        prove(whole("base", "slower") and powermta.in_force(), "two runs at once left neither set in force")
+    configure("base")
+    runs_on(load, "after two runs at once")
+
+
+def removal_at_once_loses_mail(_load: object = None) -> None:
+    """What the two steps are for, on the stand-in. These messages are none of the numbered ones."""
+    name = LEAVES["name"]
+    away.set()
+    load = Load("control", ("bulk",))
+    until(lambda: waiting(name) > 2, f"mail waits for {name}")
+    load.stop()
+    held = waiting(name)
+    with powermta.alone():
+        powermta.apply(fragments("less"), secret=core.SECRET, start=True)
+    until(lambda: len(bounces("5.3.5")) >= held, "PowerMTA bounces what waits for a virtual MTA that is gone")
+    away.clear()
+    configure("base")
+    lost = load.lost(10)
+    prove(len(lost) == held, f"{held} messages waited for it and {len(lost)} were lost")
+    print(f"ok      removal at once loses mail: {len(lost)} of {len(load.accepted)}, bounced with 5.3.5", flush=True)
+
+
+EVENTS = (
+    the_role_and_this_say_the_same,
+    refusals_leave_the_old_set_running,
+    changes_reload_under_mail,
+    a_restart_and_kills_of_the_daemon,
+    an_address_leaves_after_its_mail,
+    a_stream_leaves_and_comes_back,
+    a_killed_run_is_finished_by_the_next,
+    two_runs_at_once,
+)
+
+
+def main() -> int:
+    for server in (Server((SINK, 25), Session), socketserver.ThreadingUDPServer(("127.0.0.1", 53), Names)):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    Path("/etc/resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="utf-8")
+    pmta("reload")
+    load, failed = Load("mail", tuple(STREAMS)), 0
+    for event in EVENTS:
+        begin, name = time.monotonic(), event.__name__.replace("_", " ")
+        try:
+            event(load)
+            print(f"ok      {name}, {time.monotonic() - begin:.0f} s", flush=True)
+        except (Wrong, powermta.PowermtaError) as error:
+            failed += 1
+            print(f"FAILED  {name}: {error}", flush=True)
+            away.clear()
+    load.stop()
+    lost, bounced = load.lost(), bounces()
+    try:
+        removal_at_once_loses_mail()
+    except (Wrong, powermta.PowermtaError) as error:
+        failed += 1
+        print(f"FAILED  removal at once loses mail: {error}", flush=True)
+    figures = {"messages": len(load.accepted), "lost": len(lost), "bounced": len(bounced), "doubled": load.doubled()}
+    print(json.dumps(figures), flush=True)
+    return 1 if failed or lost or bounced or not load.accepted else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
