@@ -129,7 +129,7 @@ import datetime
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta, powermta_drain
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta, powermta_drain, powermta_set
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta as shell
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_operation
 
@@ -142,7 +142,7 @@ def main():
         argument_spec={
             "host": {"type": "dict", "required": True},
             "passwords": {"type": "dict", "default": {}, "no_log": True},
-            "fragments": {"type": "dict", "default": {}},
+            "fragments": {"type": "dict", "default": {}, "no_log": True},  # they may hold secrets of their own
             "monitor_from": {"type": "list", "elements": "str", "default": []},
             "monitor_port": {"type": "int", "default": 8080},
             "spool_directory": {"type": "path", "default": "/var/spool/pmta"},
@@ -182,12 +182,14 @@ def configure(params, check_mode, today, root=shell.ROOT):
     wanted = {**powermta.files(host, options), **_local(params["fragments"])}
     with contextlib.nullcontext() if check_mode else shell.alone(root):
         before = shell.current(root)
-        queued = powermta_operation.waiting() if before and shell.running() else None
+        # Only of a PowerMTA that has read the set in place: else it may lead new mail to what is to go.
+        queued = powermta_operation.waiting() if shell.in_force(root) else None
+        if shell.running() and not shell.is_ours(root):
+            _refuse_to_strand(wanted)
         stays = powermta_drain.draining(before, wanted, queued)
         gone = {name: None for name in before if name != powermta.DKIM}
         change = shell.apply(
             {**gone, **wanted, powermta.DRAINING: stays.fragment},
-            secret=powermta.SECRET,
             start=True,
             check_mode=check_mode,
             version=params["version"],
@@ -199,7 +201,7 @@ def configure(params, check_mode, today, root=shell.ROOT):
         "effort": change.effort,
         "diff": change.diff,
         "draining": [
-            {"virtual_mta": name, "recipients": None if queued is None else queued.get(name, 0)}
+            {"virtual_mta": name, "recipients": None if queued is None else queued.get(name.casefold(), 0)}
             for name in stays.virtual_mtas
         ],
         "addresses": {
@@ -207,6 +209,24 @@ def configure(params, check_mode, today, root=shell.ROOT):
         },
         "findings": list(change.findings),
     }
+
+
+def _refuse_to_strand(wanted):
+    """PowerMTA bounces what waits for a virtual MTA that is gone, and this configuration has none of the old ones."""
+    waits = powermta_operation.waiting()
+    if waits is None:
+        raise shell.PowermtaError(
+            "A PowerMTA with a configuration of its own runs here and does not tell what waits in it, so nothing was "
+            "changed: mail of virtual MTAs that are gone would bounce. See that its queues are empty, stop it, run it"
+        )
+    known = {"{default}"}.union(*map(powermta_set.virtual_mtas, wanted.values()))
+    stranded = sorted(name for name, count in waits.items() if count and name.lower() not in known)
+    if stranded:
+        raise shell.PowermtaError(
+            "A PowerMTA with a configuration of its own runs here, and mail waits in its virtual MTAs "
+            f"{', '.join(stranded)}. They are not in the new configuration, and their mail would bounce, so nothing "
+            "was changed. Wait until they are empty, or give them as fragments (powermta_fragments) for as long"
+        )
 
 
 def _passwords(host, passwords):

@@ -212,6 +212,8 @@ def _configure(files, params, check_mode, root):
     # PowerMTA has left them, or will not find them when it starts.
     stale = files.stale((key for key, _private in keys), strangers=False)
     stale = [path for path in stale if path not in {one.path for one in staying}]
+    if powermta.running() and not (check_mode or powermta.in_force(root)):
+        stale = []  # it runs with another configuration, which may name them
     if not check_mode:
         for one in stale:
             os.unlink(one)

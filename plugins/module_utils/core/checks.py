@@ -212,7 +212,7 @@ def _streams_share_nothing(fleet: Fleet) -> Iterable[Finding]:
         for domain in dict.fromkeys((*stream.domains, stream.return_path.domain)):
             yield from once(place, "domain", domain, "two streams under one domain share its reputation")
         for login in stream.inject_users:
-            yield from once(f"{place}.inject_users", "login", login, "a login chooses one stream")
+            yield from once(f"{place}.inject_users", "login", login.lower(), "a login chooses one stream")
 
 
 def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:

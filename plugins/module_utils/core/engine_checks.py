@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Stream
 
+_SMTP_PORT = 25
 X_VIRTUAL_MTA = "X-virtual-MTA"  # the header by which PowerMTA itself chooses, and refuses what it does not know
 
 
@@ -50,7 +51,8 @@ def _warm_up(fleet: Fleet) -> Iterable[Finding]:
                     where,
                     address.warmup_from,
                     f"{stream.name} has no warm address on {address.host} that takes what is over the schedule",
-                    "Put an address without warmup_from beside it on that host, or limit the stream under receivers",
+                    "Remove warmup_from where its schedule is over; else put an address without it beside it on that"
+                    " host, or limit the stream under receivers",
                 )
 
 
@@ -92,7 +94,11 @@ def _front_header(fleet: Fleet) -> Iterable[Finding]:
         return
     header, native = fleet.front.header, fleet.front.header.lower() == X_VIRTUAL_MTA.lower()
     for host in sorted(_hosts(fleet).intersection(fleet.front.hosts)):
-        elsewhere = [stream.name for stream in fleet.streams.values() if not stream.addresses_on(host)]
+        elsewhere = [
+            stream.name
+            for stream in fleet.streams.values()
+            if not any(address.share for address in stream.addresses_on(host))
+        ]
         if native and elsewhere:
             yield Finding(
                 "front.header",
@@ -114,6 +120,14 @@ def _front_header(fleet: Fleet) -> Iterable[Finding]:
 
 def _bounces(fleet: Fleet) -> Iterable[Finding]:
     for host in fleet.hosts.values():
+        taken = [stream.name for stream in fleet.streams_on(host.name) if stream.port == _SMTP_PORT]
+        if taken and {"127.0.0.1", *host.listen}.intersection(host.bounce_listen):
+            yield Finding(
+                f"hosts.{host.name}.bounce_listen",
+                ", ".join(host.bounce_listen),
+                f"applications of {', '.join(taken)} hand in their mail on port {_SMTP_PORT} of the same address",
+                "Write another address here, or another port there",
+            )
         if host.bounce_listen and host.engine != POWERMTA:
             yield Finding(
                 f"hosts.{host.name}.bounce_listen",

@@ -307,7 +307,8 @@ def _limits(reader: Reader, default: Limits) -> Limits:
 def _receivers(root: Reader) -> dict[str, ReceiverGroup]:
     groups = {group.name: group for group in receivers.DEFAULTS}
     fallback = groups.pop(receivers.DEFAULT)
-    owner = {domain: name for name, group in groups.items() for domain in group.domains}
+    replaced = {name for name, reader in root.entries("receivers") if reader.has("domains")}
+    owner = {domain: name for name, group in groups.items() if name not in replaced for domain in group.domains}
     for name, reader in root.entries("receivers"):
         reader.known((*LIMIT_KEYS, "domains"))
         if not _STREAM_NAME.match(name):
@@ -326,6 +327,8 @@ def _receivers(root: Reader) -> dict[str, ReceiverGroup]:
             base,
             name=name,
             domains=domains or (known.domains if known else ()),
+            # Whoever shares a host shares its queue, so a group that gave a domain away cannot be told by its hosts.
+            mx=base.mx if not domains or set(base.domains) <= set(domains) else (),
             limits=_limits(reader, base.limits),
             source="the fleet file",
         )

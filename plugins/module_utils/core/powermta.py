@@ -40,7 +40,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax i
 BANNER = "Managed by Ansible (mailops.mta.powermta): change the fleet file instead."
 HOST, RECEIVERS, FRONT, USERS = "10-host.conf", "20-receivers.conf", "40-front.conf", "45-users.conf"
 BOUNCES, ACCOUNTING, DKIM, DRAINING = "50-bounces.conf", "60-accounting.conf", "70-dkim.conf", "80-draining.conf"
-SECRET = frozenset((USERS,))
 APART = "-apart"  # ends the name of a stream's second pool
 FORWARD = "forward-"  # begins the name of a virtual MTA that hands on to another host
 # Sources of their own; no stream has a hyphen in its name.
@@ -50,7 +49,7 @@ FEEDBACK = "fbl"  # the mailbox of a return-path domain to which operators send 
 LIVE, DRAINED, WAITING, COLD = "live", "drained", "waiting", "cold"
 
 # Seconds. PowerMTA's own defaults, where the life of a queue leaves room for them.
-_RETRY, _BACKOFF_RETRY, _BACKOFF_LASTS = 600, 3600, 5400
+_RETRY, _BACKOFF_RETRY, _BACKOFF_LASTS, _BACKOFF_DELAY = 600, 3600, 5400, 60
 
 # What the collectors of this collection read, by type of record; each column is found by its name.
 _DELIVERY = (
@@ -164,17 +163,21 @@ def _stream_slice(stream: Stream, host: str, listen: Sequence[str]) -> dict[str,
 
 def _forwards(fleet: Fleet, host: str) -> Iterable[dict[str, Any]]:
     """Streams of the front listener that send from other hosts: their next hop."""
+    families = {names.is_ipv6(ip) for ip in fleet.hosts[host].listen}
     for stream in fleet.streams.values():
         if any(address.share for address in stream.addresses_on(host)):
             continue
         hops = [
-            f"[{ip}]:{stream.port}"
+            f"[{_reachable(fleet.hosts[name].listen, families)}]:{stream.port}"
             for name in dict.fromkeys(address.host for address in stream.addresses if address.share)
-            for ip in fleet.hosts[name].listen[:1]
-            if name != host
+            if name != host and fleet.hosts[name].listen
         ]
         if hops:
             yield {"stream": stream.name, "hosts": hops, "logins": list(stream.inject_users)}
+
+
+def _reachable(listen: Sequence[str], families: set[bool]) -> str:
+    return next((ip for ip in listen if names.is_ipv6(ip) in families), listen[0])
 
 
 def _bounces_slice(fleet: Fleet, host: str) -> Optional[dict[str, Any]]:
@@ -225,7 +228,12 @@ def states(stream: Mapping[str, Any], today: date) -> dict[str, str]:
 
 
 def _host(host: Mapping[str, Any], options: Options) -> list[Node]:
-    first = next((address for stream in host["streams"] for address in stream["addresses"]), None)
+    all_addresses = [
+        (states(stream, options.today)[address["name"]] != LIVE, address)
+        for stream in host["streams"]
+        for address in stream["addresses"]
+    ]
+    first = min(all_addresses, key=lambda pair: pair[0], default=(False, None))[1]
     log = options.log_directory
     nodes: list[Node] = [
         directive("run-as-root", "no"),
@@ -343,7 +351,7 @@ def _stream(host: Mapping[str, Any], stream: Mapping[str, Any], options: Options
         nodes.append(section("pattern-list", name, probes))
     nodes.append(section("source", name, policy))
     if stream["logins"] and name not in {forward["stream"] for forward in host["forwards"]}:
-        nodes.append(section("source", _login_source(name), [*_login_policy(), *policy]))
+        nodes += _login(name, target, probes)
     nodes += _listeners(listen, stream["port"], name)
     return nodes
 
@@ -381,7 +389,6 @@ def _domains(stream: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], *, 
         directive("retry-after", _interval(min(_RETRY, life // 10))),
         directive("backoff-retry-after", _interval(min(_BACKOFF_RETRY, life // 10))),
         directive("backoff-max-smtp-out", "1"),
-        directive("backoff-max-msg-rate", "1/m"),
         directive("backoff-to-normal-after", _interval(min(_BACKOFF_LASTS, life // 2))),
         *([directive("max-cold-virtual-mta-msg", _schedule(stream))] if cold else []),
     ]
@@ -398,6 +405,7 @@ def _limits(stream: Mapping[str, Any], group: Mapping[str, Any]) -> list[Node]:
         directive("max-smtp-out", str(limits["concurrency"])),
         directive("max-msg-per-connection", str(limits["messages_per_connection"])),
         directive("max-msg-rate", _rate(limits["rate_delay_seconds"])),
+        directive("backoff-max-msg-rate", _rate(max(_BACKOFF_DELAY, limits["rate_delay_seconds"]))),
         directive("use-starttls", "yes"),
         directive("require-starttls", _yes(limits["tls"] == "encrypt")),
         *([directive("smtp-pattern-list", group["name"])] if group["slow_down"] else []),
@@ -417,19 +425,21 @@ def _front(host: Mapping[str, Any]) -> list[Node]:
     native = front["header"].lower() == X_VIRTUAL_MTA.lower()
     nodes: list[Node] = []
     for forward in host["forwards"]:
-        ip = front["listen"][-1]
+        own = {names.is_ipv6(ip): ip for ip in reversed(front["listen"][1:])}  # the first one of each family
         hops = ",".join(forward["hosts"])
         settings = [directive("smtp-hosts", hops), directive("dkim-sign", "no"), directive("use-starttls", "yes")]
         nodes.append(
             section(
                 "virtual-mta",
                 targets[forward["stream"]],
-                [directive("smtp-source-host", ip, host["host_name"]), section("domain", "*", settings)],
+                [
+                    *(directive("smtp-source-host", ip, host["host_name"]) for ip in own.values()),
+                    section("domain", "*", settings),
+                ],
             )
         )
         if forward["logins"]:
-            policy = [*_login_policy(), directive("default-virtual-mta", targets[forward["stream"]])]
-            nodes.append(section("source", _login_source(targets[forward["stream"]]), policy))
+            nodes += _login(targets[forward["stream"]], targets[forward["stream"]], [])
     if not native:
         rules = [
             directive("header", front["header"], _regex(rf"^\s*{name}\s*$"), f"virtual-mta={target}")
@@ -479,8 +489,23 @@ def _login_source(name: str) -> str:
     return f"{name}-login"
 
 
-def _login_policy() -> list[Node]:
-    return [directive("always-allow-relaying", "yes"), directive("require-auth", "yes")]
+def _login(name: str, target: str, probes: Sequence[Node]) -> list[Node]:
+    """The source of a stream's logins. It says all that a listener's source may say, so that the login decides."""
+    source = _login_source(name)
+    return [
+        section("pattern-list", source, [*probes, directive("*", f"virtual-mta={target}")]),
+        section(
+            "source",
+            source,
+            [
+                directive("always-allow-relaying", "yes"),
+                directive("require-auth", "yes"),
+                directive("default-virtual-mta", target),
+                directive("process-x-virtual-mta", "no"),
+                directive("pattern-list", source),
+            ],
+        ),
+    ]
 
 
 def _bounces(bounces: Mapping[str, Any], postmaster: str) -> list[Node]:

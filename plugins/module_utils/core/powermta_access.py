@@ -38,6 +38,7 @@ _PRIVATE = [
         "fe80::/10",
     )
 ]
+MONITOR_PORT = "8080"  # where nothing says http-mgmt-port
 _OPEN = {4: 8, 6: 16}  # a network as wide as this is the Internet
 _WIDE = {4: 16, 6: 32}  # and one as wide as this is no longer one's own
 
@@ -165,8 +166,8 @@ def _listeners_are_closed(tree: Tree, everybody: dict[int, list[Scope]]) -> Iter
 def _domains_are_ours(tree: Tree) -> Iterable[Finding]:
     """relay-domain and relay-address take mail for what they name, from everybody."""
     for _scope, line in tree.lines("relay-domain"):
-        name = plain(line.value).lower()
-        if name == "*" or (bare(name) != name and "." not in bare(name)):
+        names = tree.expanded(plain(line.value).lower())
+        if any(name == "*" or (bare(name) != name and "." not in bare(name)) for name in names):
             yield on(
                 line,
                 "it takes mail for all these domains from everybody and passes it on: an open relay",
@@ -183,9 +184,19 @@ def _domains_are_ours(tree: Tree) -> Iterable[Finding]:
 
 def _streams_are_kept_apart(tree: Tree) -> Iterable[Finding]:
     bound = {source for _listener, _line, source in listeners(tree) if source}
+    networks = [tree.top, *(scope for scope in tree.of("source") if network(scope.argument) is not None)]
+    said = [line for scope in networks for line in scope.all("process-x-virtual-mta")[-1:]]
+    inherited = next(filter(says, said), None)
     for name in sorted(bound):
         scopes = tree.sources.get(name, [])
         line, default = _last(scopes, "process-x-virtual-mta"), _last(scopes, "default-virtual-mta")
+        if line is None and inherited is not None and default is not None:
+            yield on(
+                default,
+                f"{inherited.place} lets a header X-Virtual-MTA choose any other one, and <source {name}> inherits it",
+                f"Write process-x-virtual-mta no into <source {name}>",
+                severity=WARNING,
+            )
         if says(line) and line is not None and default is not None:
             yield on(
                 line,
@@ -205,7 +216,14 @@ def _listeners_stand_once(tree: Tree) -> Iterable[Finding]:
             if not option.lower().startswith("source="):
                 yield on(line, "behind the address only source=NAME may stand", "Write source=NAME, or nothing")
     seen: dict[str, Directive | Scope] = {}
+    monitor = tree.top.value("http-mgmt-port") or MONITOR_PORT
     for listener, place in given:
+        if monitor != "0" and listener.rpartition(":")[2] == monitor:
+            yield on(
+                place,
+                f"the web monitor listens at the port {monitor}",
+                "Write another port here, or another http-mgmt-port",
+            )
         first = seen.setdefault(listener, place)
         if first is not place:
             yield on(place, f"{first.place} listens there already", "Remove one of them")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_table import SECRETS, SECRETS_AFTER_A_WORD
+
 NOTHING = "nothing"
 LOAD = "load"  # the set changes hands, PowerMTA reads it the next time it reads anything
 RELOAD = "reload"
@@ -35,6 +37,17 @@ def effort(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, bo
     if moved or _named(old, _RESTART) != _named(new, _RESTART):
         return RESTART, monitor
     return RELOAD, monitor
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a text has a directive whose value nobody else may see; of a file or a method, the word after it."""
+    told = (line.lower().split(" ") for line in _lines(text))
+    return any(words[0] in SECRETS and len(words) > (2 if words[0] in SECRETS_AFTER_A_WORD else 1) for words in told)
+
+
+def virtual_mtas(text: str) -> set[str]:
+    """The virtual MTAs of a text, in small letters."""
+    return {line[13:].rstrip(">").strip().lower() for line in _lines(text) if line.lower().startswith("<virtual-mta ")}
 
 
 def bound_addresses(text: str) -> set[str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_values as values
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import Directive, words
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_table import RECORDS
@@ -124,6 +125,24 @@ def _users_can_log_in(tree: Tree) -> Iterable[Finding]:
         method = user.value("authentication-method").lower() or "password"
         if method == "password" and not user.all("password"):
             yield on(user, "it has no password, so nobody can log in as it", "Write password SECRET into it")
+
+
+def _backing_off_is_slower(tree: Tree) -> Iterable[Finding]:
+    for section, line in tree.lines("backoff-max-msg-rate"):
+        usual = section.last("max-msg-rate")
+        if usual is None:
+            continue
+        try:
+            (count, seconds), (most, period) = (values.rate(plain(each.value)) for each in (line, usual))
+        except ValueError:
+            continue  # no rate, or no limit
+        if count * period > most * seconds:
+            yield on(
+                line,
+                f"{usual.place} allows {shown(usual.value)} outside of backoff mode, so backing off makes it faster",
+                "Write a rate that is no higher than max-msg-rate",
+                severity=WARNING,
+            )
 
 
 def _deliveries_are_complete(tree: Tree) -> Iterable[Finding]:
@@ -411,6 +430,7 @@ RULES = (
     _limits_are_kept,
     _the_monitor_is_guarded,
     _users_can_log_in,
+    _backing_off_is_slower,
     _deliveries_are_complete,
     _keys_are_reached,
     _keys_sign,

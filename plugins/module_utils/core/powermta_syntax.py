@@ -36,7 +36,7 @@ _BROKEN_TAG = re.compile(r"<[ \t]*(/?)[ \t]*([A-Za-z][A-Za-z0-9-]*)([^<>]*)(>?)"
 _TAG_IN_VALUE = re.compile(r"<(/?)([A-Za-z][A-Za-z-]*)(?=[ \t>])[^<>\"]*>\Z")
 _REGEX = re.compile(r"/(?:[^/\\]|\\.)*/", re.DOTALL)
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
-_LIST_ITEMS = re.compile(r"[^\s,<>]+(?:[ \t]*,[ \t]*[^\s,<>]+)*[ \t]*,?\Z")
+_LIST_ITEMS = re.compile(r'[^\s,<>"]+(?:[ \t]*,[ \t]*[^\s,<>"]+)*[ \t]*,?\Z')
 _ODD = re.compile(
     r"\{\{|\{%|<%|\$\{[A-Za-z_]|\r(?!\n)"
     r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\u2000-\u200f\u2028-\u202f\ufeff\ud800-\udfff]"

@@ -43,6 +43,9 @@ SECRETS = frozenset(  # directives whose value never stands in a finding; of som
         *("tls-certificate", "smtp-server-tls-certificate", "smtp-client-certificate", "privacy-policy"),
     }
 )
+SECRETS_AFTER_A_WORD = frozenset(
+    {"tls-certificate", "smtp-server-tls-certificate", "smtp-client-certificate", "privacy-policy"}
+)
 RECORDS: Mapping[str, str] = {  # both spellings of the types of accounting records
     **{each: each for each in ("d", "b", "t", "tq", "r", "rb", "rs", "f")},
     **{"delivery": "d", "bounce": "b", "transient": "t", "transient-queue": "tq", "receipt": "r"},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,8 +32,10 @@ TRUE = frozenset({"yes", "true"})
 FALSE = frozenset({"no", "false"})
 
 # Of these the first word may be shown, the others are secret; of the rest of SECRETS nothing.
-FIRST_WORD = frozenset({"tls-certificate", "smtp-server-tls-certificate", "smtp-client-certificate"})
+FIRST_WORD = frozenset({"tls-certificate", "smtp-server-tls-certificate", "smtp-client-certificate", "server"})
+_HIDDEN = "a value that is not shown"
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _MACRO = re.compile(r"\$(\w+)")
 _MOST_NAMES = 1000  # of one pattern with its macros put in
 _MOST_COMPARED = 20_000  # names for all hints together: a file of nothing but mistakes is answered in time too
@@ -255,7 +258,8 @@ def build(
             elif isinstance(node, Section):
                 number += 1
                 argument = plain(node.argument)
-                written = f"<{node.tag} {argument}>" if argument else f"<{node.tag}>"
+                told = harmless_argument(node.key, argument)
+                written = f"<{node.tag} {told}>" if told else f"<{node.tag}>"
                 inner = Scope(node.key, argument, node.place, scope, number, written)
                 scope.body.append(inner)
                 scope.sections.setdefault(node.key, []).append(inner)
@@ -306,9 +310,12 @@ def parents(domain: str) -> Iterator[str]:
 def network(text: str) -> Optional[values.Network]:
     """The network that an address or a CIDR names, or None."""
     try:
-        return values.network(text)
+        given = values.network(text)
     except ValueError:
         return None
+    if given.version == 6 and given.subnet_of(_MAPPED):  # clients over IPv4, as a socket for both sees them
+        return ipaddress.ip_network((int(given.network_address) & 0xFFFFFFFF, given.prefixlen - 96))
+    return given
 
 
 def bare(pattern: str) -> str:
@@ -326,12 +333,21 @@ def where(place: Scope | Directive) -> str:
     return f"{place.place}: {name}"
 
 
+def harmless_argument(tag: str, argument: str) -> str:
+    """What a finding may show of a section's argument: no password that stands there by mistake."""
+    if tag in SECRETS:
+        return _HIDDEN if argument else ""
+    return head(argument)[0] if tag == "smtp-user" else argument
+
+
 def harmless(line: Directive) -> str:
     """What a finding may show of a line's value: nothing of a secret."""
     if line.key in FIRST_WORD:
         return shown(head(line.value)[0])
     if line.key in SECRETS:
-        return "a value that is not shown"
+        return _HIDDEN
+    if line.key == "smtp-hosts":
+        return shown(re.sub(r"[^\s,;]*@", "", line.value) or None)
     if "://" in line.value:
         return shown(re.sub(r"//[^/@\s]*@", "//", line.value))
     return shown(line.value or None)
@@ -346,5 +362,9 @@ def on(
     found: str = "",
 ) -> Finding:
     """A finding about a line or a section. ``found`` without words is what the line says."""
-    said = found or (harmless(place) if isinstance(place, Directive) else shown(place.argument or "this section"))
+    said = found or (
+        harmless(place)
+        if isinstance(place, Directive)
+        else shown(harmless_argument(place.tag, place.argument) or "this section")
+    )
     return Finding(where(place), said, why, remedy, severity)

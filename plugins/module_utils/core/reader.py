@@ -14,11 +14,13 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
 
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}\Z")
 _URL = re.compile(r"(https://[A-Za-z0-9\[]|mailto:[^@]+@)[!#-+\--:<-~]+\Z")
 
@@ -247,10 +249,16 @@ class Reader:
 
         def read(place: str, value: Any) -> Optional[str]:
             try:
-                network = ipaddress.ip_network(str(value).strip())
+                network: Network = ipaddress.ip_network(str(value).strip())
             except ValueError as error:
                 self.refuse(place, shown(value), f"it is no network: {error}", "Write a network such as 10.0.0.0/8")
                 return None
+            if isinstance(network, ipaddress.IPv6Network):
+                if network.subnet_of(_MAPPED):  # RFC 4291 2.5.5.2: what such a network admits is IPv4
+                    first = int(network.network_address) & 0xFFFFFFFF
+                    network = ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+                elif _MAPPED.subnet_of(network):
+                    network = ipaddress.IPv4Network("0.0.0.0/0")
             if network.prefixlen < (8 if network.version == 4 else 16):
                 self.refuse(
                     place,

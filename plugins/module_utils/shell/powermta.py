@@ -15,15 +15,16 @@ import grp
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_set
-from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import LOAD, NOTHING, RELOAD, RESTART, START
 from ansible_collections.mailops.mta.plugins.module_utils.shell import files, powermta_files
 
@@ -35,7 +36,12 @@ KEPT_SETS = 5
 SECRET = "(secret)\n"
 _LOCK_SECONDS = 120
 _COMMAND_SECONDS = 60
+_SERVICE_SECONDS = 900  # it reads its spool as it starts, and ends what it sends as it stops
+_BAD_NEWS = re.compile(
+    r"\b(?:error|fail|failed|failure|unable|cannot|could not|refused|denied|not running|no such)\b", re.I
+)
 _LOADED = "loaded"
+_NEW, _BACK = ".new", ".back"  # beside what they are to become
 _MODE, _DIRECTORY_MODE = 0o640, 0o750
 
 
@@ -85,8 +91,14 @@ class Paths:
 
 
 def current(root: str = ROOT) -> dict[str, str]:
-    """The fragments of the set in place, by file name."""
-    return _fragments(Paths(root).conf_d)
+    """The fragments of the set in place, by file name. Raises PowermtaError where it should be there and is not."""
+    paths = Paths(root)
+    if is_ours(root) and not os.path.isdir(paths.conf_d):
+        raise PowermtaError(
+            f"{paths.conf_d} leads nowhere, and PowerMTA is to read it. What waits in its queues would be forgotten."
+            f" Bring {paths.sets} back, and let {paths.conf_d} be a symbolic link to the set that {paths.loaded} names"
+        )
+    return _fragments(paths.conf_d)
 
 
 def in_place(root: str = ROOT) -> str:
@@ -137,20 +149,21 @@ def cli(*arguments: str) -> Any:
         raise PowermtaError(f"pmta {' '.join(arguments)} said: {said.strip()[:200]}") from None
 
 
-def refusals(secret: frozenset[str]) -> list[str]:
-    """The errors that ``pmta test config`` finds in the files in place."""
-    return _errors(["pmta", "test", "config"], secret)
+def _refusals(secret: frozenset[str]) -> list[str]:
+    """The errors that ``pmta test config`` finds in the files in place, as documented: lines that begin with Error."""
+    return _errors(["pmta", "test", "config"], secret, lambda line: line.lower().startswith("error"))
 
 
 def _reload(secret: frozenset[str]) -> list[str]:
-    return _errors(["pmta", "reload"], secret)
+    """What ``pmta reload`` has against it. Its words are documented nowhere, so any that sound bad count."""
+    return _errors(["pmta", "reload"], secret, lambda line: bool(_BAD_NEWS.search(line)))
 
 
-def _errors(command: list[str], secret: frozenset[str]) -> list[str]:
-    """The errors that a command prints. What its exit code means is not documented."""
+def _errors(command: list[str], secret: frozenset[str], bad: Callable[[str], bool]) -> list[str]:
+    """The bad lines that a command prints. What its exit code means is not documented."""
     done = _run(command)
     lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
-    told = [line for line in lines if line.lower().startswith("error")]
+    told = [line for line in lines if bad(line)]
     if done.returncode and not told:
         told = lines[:3] or ["it failed"]
     return [_without_secret(line, secret) for line in told]
@@ -190,7 +203,6 @@ def alone(root: str = ROOT) -> Iterator[None]:
 def apply(
     fragments: Mapping[str, Optional[str]],
     *,
-    secret: frozenset[str] = frozenset(),
     start: bool = False,
     check_mode: bool = False,
     version: str = powermta_checks.VERSION,
@@ -202,13 +214,12 @@ def apply(
     that does not run, or does not read our sets yet, is left as it is. Raises PowermtaError; then nothing has changed.
     """
     with contextlib.nullcontext() if check_mode else alone(root):
-        return _apply(Paths(root), fragments, secret, start, check_mode, version)
+        return _apply(Paths(root), fragments, start, check_mode, version)
 
 
 def _apply(
     paths: Paths,
     fragments: Mapping[str, Optional[str]],
-    secret: frozenset[str],
     start: bool,
     check_mode: bool,
     version: str,
@@ -218,8 +229,12 @@ def _apply(
             f"{paths.conf_d} is a directory that this collection did not make. Move it away; give what is in it as "
             "powermta_fragments, so that it stays part of each set"
         )
+    if not check_mode:
+        _sweep(paths)
     before = current(paths.root)
     after = {name: text for name, text in {**before, **fragments}.items() if text is not None}
+    both = (*before.items(), *after.items())
+    secret = frozenset(name for name, text in both if powermta_set.holds_secret(text))
     ours = start or is_ours(paths.root)
     findings = _check(paths, after, version) if ours else ()
     old_main = files.read(paths.main)
@@ -236,7 +251,8 @@ def _apply(
     effort, monitor = _effort(paths, ({**before, "": old_main or ""}, {**after, "": main}), start, bool(changed))
     change = Change(tuple(changed), effort, findings, _diff(paths, before, after, old_main or "", main, secret))
     if not check_mode and (changed or effort != NOTHING):
-        _switch(paths, after, main, effort, monitor, secret, ours)
+        told = _switch(paths, after, main, effort, monitor, secret, ours)
+        change = replace(change, findings=(*change.findings, *told))
     return change
 
 
@@ -277,34 +293,48 @@ def _loaded(paths: Paths) -> str:
 
 def _switch(
     paths: Paths, after: Mapping[str, str], main: str, effort: str, monitor: bool, secret: frozenset[str], ours: bool
-) -> None:
-    """Set the new set in place and have it read; on any refusal go back to what PowerMTA last read."""
+) -> list[Finding]:
+    """Set the new set in place and have it read; on any refusal go back to what a running PowerMTA last read, or to the
+    set that was in place. Returns what failed beside it."""
     loaded = _loaded(paths)
-    back_to = loaded or in_place(paths.root)
+    back_to = (loaded if running() else "") or in_place(paths.root)
     old_main = files.read(paths.main)
     name = _write_set(paths, after)
+    # The way back needs room on the disk before the way forth has taken it.
+    _prepare_way_back(paths, back_to, old_main)
     tried = False
     try:
         _point(paths, name)
         if (old_main or "") != main:
             _keep_first_main(paths, old_main)
             _write(paths.main, main)
+        elif main == paths.main_text and _differs(paths.main, _MODE):
+            _write(paths.main, main)
         if ours:
-            told = refusals(secret)
+            told = _refusals(secret)
             if told:
                 raise PowermtaError("pmta test config refuses the new configuration: " + "; ".join(told))
         tried = True
-        _follow(effort, monitor, secret)
+        _follow(effort, secret)
     except (OSError, PowermtaError) as error:
-        _put_back(paths, back_to, old_main)
-        resumed = _resume(effort, monitor, tried, fresh=not back_to)
+        try:
+            _put_back(paths, old_main)
+        except OSError as again:
+            lost = (
+                f"the old configuration could not be put back ({again}). Make {paths.conf_d} a link to sets/{back_to}"
+            )
+            raise PowermtaError(f"{error}; {lost}") from None
+        _sweep(paths)
+        resumed = _resume(paths, effort, tried, fresh=old_main != paths.main_text)
         raise PowermtaError(f"{error}. {resumed}") from None
     if effort != LOAD or (ours and running()):
         _write(paths.loaded, name + "\n")
     _forget_old_sets(paths, {name, loaded})
+    _sweep(paths)
+    return _follow_monitor(paths) if monitor or effort == START else []
 
 
-def _follow(effort: str, monitor: bool, secret: frozenset[str]) -> None:
+def _follow(effort: str, secret: frozenset[str]) -> None:
     if effort == RELOAD:
         told = _reload(secret)
         if told:
@@ -314,27 +344,50 @@ def _follow(effort: str, monitor: bool, secret: frozenset[str]) -> None:
     elif effort == START:
         _must("enable", "--quiet", SERVICE)
         _must("start", SERVICE)
-    if monitor or effort == START:
-        _must("enable", "--quiet", MONITOR)
-        _must("restart", MONITOR)
     if effort in (RELOAD, RESTART, START) and not running():
         raise PowermtaError(f"{SERVICE} does not run after its {effort}")
 
 
-def _put_back(paths: Paths, back_to: str, old_main: Optional[str]) -> None:
+def _follow_monitor(paths: Paths) -> list[Finding]:
+    """The web monitor is a service of its own, and no reason to take a mail server down."""
+    try:
+        _must("enable", "--quiet", MONITOR)
+        _must("restart", MONITOR)
+    except PowermtaError as error:
+        remedy = f"Look at it with systemctl status {MONITOR}, and restart it"
+        return [Finding(paths.main, "http-mgmt-port", f"the web monitor does not run: {error}", remedy, WARNING)]
+    return []
+
+
+def _prepare_way_back(paths: Paths, back_to: str, old_main: Optional[str]) -> None:
     if back_to:
-        _point(paths, back_to)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(paths.conf_d)
-    if old_main is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(paths.main)
-    elif files.read(paths.main) != old_main:
-        _write(paths.main, old_main)
+        os.symlink(os.path.join(os.path.basename(paths.sets), back_to), paths.conf_d + _BACK)
+    if old_main is not None:
+        os.link(paths.main, paths.main + _BACK)
 
 
-def _resume(effort: str, monitor: bool, tried: bool, fresh: bool) -> str:
+def _put_back(paths: Paths, old_main: Optional[str]) -> None:
+    """By renames alone, which need no room on the disk."""
+    for path, before in ((paths.conf_d, os.path.lexists(paths.conf_d + _BACK)), (paths.main, old_main is not None)):
+        if before:
+            os.rename(path + _BACK, path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _sweep(paths: Paths) -> None:
+    """What a run that was killed has left."""
+    for path in (paths.conf_d + _NEW, paths.conf_d + _BACK, paths.main + _BACK):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        for path in _inside(paths.sets):
+            if os.path.basename(path).startswith("."):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _resume(paths: Paths, effort: str, tried: bool, fresh: bool) -> str:
     """Have PowerMTA run as before with the old set, and say how it runs."""
     try:
         if effort == START and fresh:
@@ -344,14 +397,17 @@ def _resume(effort: str, monitor: bool, tried: bool, fresh: bool) -> str:
         elif tried and (effort == RESTART or not running()):
             _must("restart", SERVICE)
         elif tried and effort == RELOAD:
-            _reload(frozenset())
-        if tried and monitor:
-            _must("restart", MONITOR)
+            told = _reload(frozenset())
+            if told:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(paths.loaded)  # so that the next run restarts it
+                raise PowermtaError(f"pmta reload failed again: {'; '.join(told)}")
+        runs = running()
     except PowermtaError as error:
-        return f"The old configuration is back, but PowerMTA does not run: {error}"
+        return f"The old configuration is back, but PowerMTA may not run with it: {error}"
     if effort == START:
         return "The old configuration is back; PowerMTA did not run before and does not run now"
-    return f"The old configuration is back, and PowerMTA {'runs with it' if running() else 'does not run'}"
+    return f"The old configuration is back, and PowerMTA {'runs with it' if runs else 'does not run'}"
 
 
 def _write_set(paths: Paths, texts: Mapping[str, str]) -> str:
@@ -364,7 +420,7 @@ def _write_set(paths: Paths, texts: Mapping[str, str]) -> str:
         directory = os.path.join(paths.sets, name)
         if not os.path.isdir(directory):
             break
-        if _fragments(directory) == dict(texts):
+        if _fragments(directory) == dict(texts) and not any(map(os.path.islink, _inside(directory))):
             _own_all(directory)
             os.utime(directory)
             return name
@@ -383,11 +439,8 @@ def _write_set(paths: Paths, texts: Mapping[str, str]) -> str:
 
 
 def _point(paths: Paths, name: str) -> None:
-    temporary = f"{paths.conf_d}.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    os.symlink(os.path.join(os.path.basename(paths.sets), name), temporary)
-    os.rename(temporary, paths.conf_d)
+    os.symlink(os.path.join(os.path.basename(paths.sets), name), paths.conf_d + _NEW)
+    os.rename(paths.conf_d + _NEW, paths.conf_d)
     _sync(paths.root)
 
 
@@ -403,9 +456,9 @@ def _forget_old_sets(paths: Paths, needed: set[str]) -> None:
     for name in os.listdir(paths.sets):
         directory = os.path.join(paths.sets, name)
         if os.path.isdir(directory):
-            found.append((name.startswith("."), -os.stat(directory).st_mtime, name))
-    for number, (unfinished, _age, name) in enumerate(sorted(found)):
-        if name not in needed and (unfinished or number >= KEPT_SETS):
+            found.append((-os.stat(directory).st_mtime, name))
+    for number, (_age, name) in enumerate(sorted(found)):
+        if name not in needed and number >= KEPT_SETS:
             shutil.rmtree(os.path.join(paths.sets, name), ignore_errors=True)
 
 
@@ -413,20 +466,29 @@ def _forget_old_sets(paths: Paths, needed: set[str]) -> None:
 
 
 def _with_wrong_rights(paths: Paths) -> list[str]:
-    group = _group_id()
-    found = []
-    for name in _fragments(paths.conf_d):
-        path = os.path.join(paths.conf_d, name)
-        status = os.stat(path)
-        if stat.S_IMODE(status.st_mode) != _MODE or status.st_uid != os.geteuid() or group not in (None, status.st_gid):
-            found.append(path)
-    return found
+    place = os.path.realpath(paths.conf_d)
+    if not os.path.isdir(place):
+        return []
+    wanted = {paths.sets: _DIRECTORY_MODE, place: _DIRECTORY_MODE, **dict.fromkeys(_inside(paths.conf_d), _MODE)}
+    if is_ours(paths.root):
+        wanted[paths.main] = _MODE
+    return [path for path, mode in wanted.items() if _differs(path, mode)]
+
+
+def _differs(path: str, mode: int) -> bool:
+    status, group = os.lstat(path), _group_id()
+    right = stat.S_IMODE(status.st_mode) == mode and status.st_uid == os.geteuid() and group in (None, status.st_gid)
+    return not right or stat.S_ISLNK(status.st_mode)
 
 
 def _own_all(directory: str) -> None:
-    for name in os.listdir(directory):
-        _own(os.path.join(directory, name), _MODE)
+    for path in _inside(directory):
+        _own(path, _MODE)
     _own(directory, _DIRECTORY_MODE)
+
+
+def _inside(directory: str) -> list[str]:
+    return [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
 
 
 def _write(path: str, text: str) -> None:
@@ -477,7 +539,7 @@ def _diff(
 
 
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run(["systemctl", *arguments])
+    return _run(["systemctl", *arguments], _SERVICE_SECONDS)
 
 
 def _must(*arguments: str) -> None:
@@ -486,10 +548,10 @@ def _must(*arguments: str) -> None:
         raise PowermtaError(f"systemctl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], seconds: Optional[float] = None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=_COMMAND_SECONDS
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds or _COMMAND_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PowermtaError(f"{' '.join(command[:3])}: {error.__class__.__name__}") from None

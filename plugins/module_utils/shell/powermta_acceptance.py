@@ -114,9 +114,12 @@ def run(*, force: bool, check_mode: bool, root: str = powermta.ROOT) -> Result:
 
 
 def _recover(root: str, check_mode: bool) -> None:
-    """A run was killed: its mail, its listener and its configuration go."""
+    """A run was killed: its mail, its listener and its configuration go. What the role has put in place since stays."""
     if check_mode:
         raise PowermtaError(f"a run was killed, so {KEPT} is still beside the configuration: run it without --check")
+    if powermta.is_ours(root):
+        os.unlink(os.path.join(root, KEPT))
+        return
     _say("delete", f"--queue={_QUEUE}")
     _put_back(root)
     if powermta.running():

@@ -114,7 +114,7 @@ def _queues(queue: str) -> list[Mapping[str, Any]]:
 
 
 def waiting() -> Optional[dict[str, int]]:
-    """How many recipients wait, by virtual MTA; None where PowerMTA does not tell it of every queue."""
+    """How many recipients wait, by virtual MTA (casefolded); None where PowerMTA does not tell it of every queue."""
     try:
         found, findings = core.queues(powermta.cli(*QUEUES))
     except PowermtaError:
@@ -125,7 +125,7 @@ def waiting() -> Optional[dict[str, int]]:
     for queue in found:
         if queue["recipients"] is None:
             return None
-        name = queue["name"].rpartition("/")[2]
+        name = queue["name"].rpartition("/")[2].casefold()
         counts[name] = counts.get(name, 0) + queue["recipients"]
     return counts
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import multiprocessing
+import os
+import signal
 from unittest import mock
 
 import pytest
@@ -107,6 +110,39 @@ def test_removal_takes_two_runs_and_as_long_as_mail_waits(host):
     assert run(host, LESS)["draining"] == []
     assert GONE not in str(host.read)
     assert run(host, LESS)["changed"] is False
+
+
+def test_a_takeover_that_would_strand_mail_is_refused(host):
+    host.say("running")
+    queues(host, **{"old-1": 500, "old-2": 0, GONE: 3})
+    before = host.tree()
+    with pytest.raises(shell.PowermtaError, match="old-1") as error:
+        run(host)
+    assert not [name for name in ("old-2", GONE) if name in str(error.value)]
+    host.say("answer", "not an answer\n")
+    with pytest.raises(shell.PowermtaError, match="does not tell what waits"):
+        run(host)
+    assert {path: seen for path, seen in host.tree().items() if "lock" not in path} == before
+    queues(host, **{GONE: 3})
+    assert run(host)["changed"] is True
+
+
+def test_what_drains_when_a_run_is_killed_before_the_reload_stays_for_the_mail_until_then(host):
+    """The running PowerMTA still leads mail to it, so an empty queue means nothing yet."""
+    run(host)
+    queues(host)
+
+    def work():
+        shell._follow = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
+        run(host, LESS)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    assert not shell.in_force(str(host.root))
+    assert [each["virtual_mta"] for each in run(host, LESS)["draining"]] == [GONE]
+    assert GONE in picture(host.read).source_hosts
 
 
 def test_an_address_that_comes_back_stands_there_once(host):

@@ -123,6 +123,23 @@ def test_a_new_state_without_other_keys_needs_no_reload_and_is_remembered(host: 
     assert "has the state 9" in refused(host, 8, [A1, A2, B1], [A1, B1])
 
 
+def test_keys_stay_while_powermta_runs_with_another_main_file(host: Host) -> None:
+    """It may name them, and it cannot be told to leave them."""
+    host.bring(A1, B1)
+    host.sign(7, [A1, B1], [A1, B1])
+    main = Path(powermta.Paths(str(host.root)).main)
+    ours = main.read_text(encoding="utf-8")
+    main.write_text(ours + "# a remark of an operator\n", encoding="utf-8")
+    host.bring(A2)
+    host.sign(8, [A2, B1], [A2, B1])
+    assert set(host.signs()) <= set(host.keys())
+    assert {name(A1)} <= set(host.keys())
+    main.write_text(ours, encoding="utf-8")
+    host.sign(8, [A2, B1], [A2, B1])
+    assert set(host.keys()) == {name(A2), name(B1)}
+    assert host.signs() == [name(A2), name(B1)]
+
+
 def test_no_diff_shows_a_key(host: Host) -> None:
     host.bring(A1, B1)
     told = str(host.sign(7, [A1, B1], [A1]))

@@ -89,6 +89,8 @@ KEY = "domain-key s1,example.com,/etc/pmta/dkim/a.pem\n"
 SIGN = domain("dkim-sign yes")
 USER = "<smtp-user shop>\npassword geheim123\nsource login\n</smtp-user>\n"
 
+STREAM = "smtp-listener 10.0.0.5:26 source=s\n"
+
 CASES = [
     # names, scopes, versions, values
     case("unknown", "smtp-servce yes\n", "smtp-servce: unknown directive.*did you mean 'smtp-service'", ""),
@@ -772,6 +774,53 @@ CASES = [
         "smtp-listener 10.0.0.5:26 source=s\n" + source("s", "default-virtual-mta one", "process-x-virtual-mta no"),
         WARNING,
     ),
+    case(
+        "apart_inherited",
+        STREAM + source("s", "default-virtual-mta one") + source("0/0", "process-x-virtual-mta yes"),
+        "config:15: default-virtual-mta.*<source s> inherits it",
+        STREAM
+        + source("s", "default-virtual-mta one", "process-x-virtual-mta no")
+        + source("0/0", "process-x-virtual-mta yes"),
+        WARNING,
+    ),
+    case(
+        "apart_inherited_from_a_network",
+        STREAM + source("s", "default-virtual-mta one") + source("10/8", "process-x-virtual-mta yes"),
+        "<source s> inherits it",
+        STREAM + source("s", "default-virtual-mta one") + source("10/8", "process-x-virtual-mta no"),
+        WARNING,
+    ),
+    case(
+        "relay_domain_by_macro",
+        "domain-macro m a.example,*\nrelay-domain $m\n",
+        "an open relay",
+        "domain-macro m a.example,b.example\nrelay-domain $m\n",
+    ),
+    case(
+        "relay_mapped",
+        "smtp-listener 203.0.113.5:2525\n" + source("::ffff:0:0/96", "always-allow-relaying yes"),
+        "everywhere may send to everybody",
+        "smtp-listener 203.0.113.5:2525\n" + source("::ffff:10.0.0.0/104", "always-allow-relaying yes"),
+    ),
+    case(
+        "listen_at_the_monitor",
+        "smtp-listener 10.0.0.5:8080\n",
+        "the web monitor listens at the port 8080",
+        "smtp-listener 10.0.0.5:8080\nhttp-mgmt-port 8081\n",
+    ),
+    case(
+        "listen_at_a_moved_monitor",
+        "smtp-listener 10.0.0.5:1983\nhttp-mgmt-port 1983\n",
+        "the web monitor listens at the port 1983",
+        "smtp-listener 10.0.0.5:8080\nhttp-mgmt-port 0\n",
+    ),
+    case(
+        "backoff_is_faster",
+        domain("max-msg-rate 1/h", "backoff-max-msg-rate 1/m"),
+        "backing off makes it faster",
+        domain("max-msg-rate 60/h", "backoff-max-msg-rate 1/m"),
+        WARNING,
+    ),
     case("listen_twice", "smtp-listener 10.0.0.5:25\n", "listens there already", "smtp-listener 10.0.0.5:26\n"),
     case("listener_option", "smtp-listener 10.0.0.5:26 sorce=x\n", "only source=NAME", "smtp-listener 10.0.0.5:26\n"),
     case("listen_v6", "smtp-listener [::1]:25\n", "do not show how a listener for IPv6", "", WARNING),
@@ -966,6 +1015,10 @@ SECRETS = (
     "<acct-file /a>\nprivacy-policy siphash-hexkey {} {}\n</acct-file>\n",
     "<transmissions-api>\napi-key {} {}\napi-kye {}\n</transmissions-api>\n",
     "<acct-file /a>\nhttp-webhook-url ftp://user:{}@host/\n</acct-file>\n",
+    "<smtp-user u {}>\n</smtp-user>\n",
+    "<password {}>\n</password>\n",
+    "<domain *>\nsmtp-hosts u:{}@h\n</domain>\n",
+    "<proxy p>\nserver 1.1.1.1 u {}\n</proxy>\n",
 )
 
 

@@ -25,7 +25,11 @@ from hypothesis import strategies as st
 ADDRESSES = "streams/bulk/addresses"
 ALL = DOCUMENT["streams"]["bulk"]["addresses"]
 # An address that a stream took over from another has a name from each, as long as mail waits under the old one.
-EXPECTED = ("the manuals do not show how a listener for IPv6 is written", "can name only one of them")
+EXPECTED = (
+    "the manuals do not show how a listener for IPv6 is written",
+    "can name only one of them",
+    "whether PowerMTA minds the case is not known",
+)
 
 
 KEY = "domain-key s1,example.com,/etc/pmta/dkim/keys/s1.key\n"  # which keys stay is the business of the role dkim
@@ -148,3 +152,62 @@ def test_what_drains_is_told(queued):
     found = draining(WHOLE, without("21"), queued)
     assert found.virtual_mtas == (GONE,)
     assert f"<virtual-mta-pool bulk{POOL_END}>" in found.fragment
+
+
+def mine(name, *lines, domain=()):
+    """A virtual MTA of somebody's own fragment."""
+    inside = ["<domain *>", "smtp-hosts [198.51.100.9]:25", *domain, "</domain>"] if domain else []
+    address = f"smtp-source-host 203.0.113.{90 + len(name) % 9} {name}.example.com"
+    return "\n".join([f"<virtual-mta {name}>", address, *lines, *inside, "</virtual-mta>", ""])
+
+
+def twice(text, queued, after=WHOLE):
+    """A fragment of one's own that leaves, and the run after that."""
+    first = step({**WHOLE, "90-local-mine.conf": text}, after, {})
+    return first, step(first, after, queued)
+
+
+def test_names_are_told_apart_without_their_case():
+    first, second = twice(mine("Marketing"), {"marketing": 3})
+    assert second == first
+    assert "Marketing" in mtas(first)
+    assert twice(mine("Marketing"), {"marketing": 0})[1] == WHOLE
+    assert draining({"a.conf": mine("Marketing")}, {"b.conf": mine("marketing")}, None).virtual_mtas == ()
+    pool = (
+        "<virtual-mta-pool Ours>\nvirtual-mta marketing\n<domain *>\nmax-smtp-out 7\n</domain>\n</virtual-mta-pool>\n"
+    )
+    seen = twice(mine("Marketing") + pool, {"MARKETING": 1})
+    assert seen[0] == seen[1]
+    assert "max-smtp-out 7" in seen[1][powermta.DRAINING]
+
+
+@pytest.mark.parametrize("reroute", ["reroute-to-virtual-mta", "backoff-reroute-to-virtual-mta"])
+def test_where_mail_may_be_led_to_stays_as_long_as_what_leads_there(reroute):
+    chain = mine("a", domain=[f"{reroute} bb"]) + mine("bb", domain=[f"{reroute} CCC"]) + mine("ccc") + mine("dddd")
+    first, second = twice(chain, {"a": 3})
+    assert mtas(first) - mtas(WHOLE) == {"a", "bb", "ccc", "dddd"}
+    assert mtas(second) - mtas(WHOLE) == {"a", "bb", "ccc"}
+    assert step(second, WHOLE, {"a": 1}) == second
+    assert mtas(step(second, WHOLE, {"bb": 1})) - mtas(WHOLE) == {"bb", "ccc"}
+    assert step(second, WHOLE, {}) == WHOLE
+
+
+def test_a_pool_that_mail_may_be_led_to_keeps_its_members_and_is_named_as_it_is_called_then():
+    pool = "<virtual-mta-pool Other>\nvirtual-mta bb\n<domain *>\nmax-smtp-out 7\n</domain>\n</virtual-mta-pool>\n"
+    first, second = twice(mine("a", domain=["reroute-to-virtual-mta other"]) + mine("bb") + pool, {"a": 3})
+    assert first == second
+    assert f"reroute-to-virtual-mta other{POOL_END}" in first[powermta.DRAINING]
+    assert mtas(first) - mtas(WHOLE) == {"a", "bb"}
+    kept = draining({"a.conf": mine("a", domain=["reroute-to-virtual-mta bulk"])}, WHOLE, None).fragment
+    assert "reroute-to-virtual-mta bulk\n" in kept, "that pool stays where it is"
+
+
+def test_macros_that_a_macro_names_stay_with_it():
+    macros = "domain-macro One a.example\ndomain-macro two $one,b.example\ndomain-macro three c.example\n"
+    pool = "<virtual-mta-pool p>\nvirtual-mta a\n<domain $two>\nmax-smtp-out 1\n</domain>\n</virtual-mta-pool>\n"
+    text = draining({"a.conf": macros + mine("a") + pool}, {}, {"a": 3}).fragment
+    assert "domain-macro One a.example\ndomain-macro two $one,b.example\n" in text
+    assert "three" not in text
+    assert "domain-macro One" not in draining({"a.conf": macros + mine("a") + pool}, {"b.conf": macros}, None).fragment
+    loop = "domain-macro one $two\ndomain-macro two $one\n"
+    assert loop in draining({"a.conf": loop + mine("a") + pool}, {}, None).fragment

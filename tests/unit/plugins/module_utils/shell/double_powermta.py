@@ -51,8 +51,7 @@ esac
 
 
 class Host:
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, secret: frozenset[str] = frozenset()) -> None:
-        self.secret = secret
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.state = path / "pmta", path / "state"
         programs = path / "bin"
         for place in (self.root, self.state, programs):
@@ -67,7 +66,7 @@ class Host:
         (self.root / "config").write_text("# the package's own\nsmtp-listener 127.0.0.1:25\n", encoding="utf-8")
 
     def apply(self, fragments: Mapping[str, Optional[str]], **more: Any) -> powermta.Change:
-        return powermta.apply(fragments, **{"start": True, "secret": self.secret, "root": str(self.root), **more})
+        return powermta.apply(fragments, **{"start": True, "root": str(self.root), **more})
 
     def refused(self, fragments: Mapping[str, Optional[str]], **more: Any) -> str:
         with pytest.raises(powermta.PowermtaError) as error:

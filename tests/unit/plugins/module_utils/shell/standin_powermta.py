@@ -73,9 +73,11 @@ class PowerMta:
 
     def set_up(self, **fragments: str) -> None:
         """As the role powermta leaves it: it runs with our configuration. ``local`` is the fragment 90-local.conf."""
-        (self.root / "config").write_text(powermta.Paths(str(self.root)).main_text, encoding="utf-8")
-        self.say("running")
         self.change({"10-host.conf": HOST, **{f"90-{name}.conf": text for name, text in fragments.items()}})
+        (self.root / "config").write_text(powermta.Paths(str(self.root)).main_text, encoding="utf-8")
+        (self.root / "config").chmod(0o640)
+        self.say("running")
+        self.change({})
 
     def change(self, fragments: dict[str, str]) -> None:
         powermta.apply(fragments, root=str(self.root))

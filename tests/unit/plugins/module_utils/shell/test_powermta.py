@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 
@@ -42,7 +44,7 @@ TWO = {"10-host.conf": GOOD + "total-max-smtp-out 7\n"}
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    return Host(tmp_path, monkeypatch, secret=SECRET)
+    return Host(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -204,6 +206,97 @@ def test_a_powermta_that_does_not_read_our_sets_is_left_as_it_is(host):
     assert host.apply({}, start=False).effort == "nothing"
 
 
+def test_a_link_that_leads_nowhere_is_refused(running):
+    """Else its queues' virtual MTAs would be forgotten, or PowerMTA read keys alone."""
+    shutil.rmtree(os.path.realpath(running.root / "conf.d"))
+    before = running.tree()
+    for start in (True, False):
+        assert "leads nowhere" in running.refused({"70-dkim.conf": "# state 8 of the key store\n"}, start=start)
+        assert "leads nowhere" in running.refused(ONE, start=start)
+    assert running.tree() == before
+    assert running.log() == []
+
+
+def test_a_refusal_while_powermta_is_stopped_goes_back_to_the_set_that_was_in_place(running):
+    """Not to the one that it read last: what that names may be deleted since."""
+    (running.state / "running").unlink()
+    brought = {"70-dkim.conf": "# state 8 of the key store\n"}
+    assert running.apply(brought, start=False).effort == "load"
+    running.say("refuses", "total-max-smtp-out 7")
+    running.say("said", "Error in line 8\n")
+    assert "Error in line 8" in running.refused(TWO)
+    assert powermta.current(str(running.root)) == {**ONE, **brought}
+    assert not (running.state / "running").exists()
+
+
+def test_a_first_start_that_fails_after_the_keys_came_disables_the_service_too(host):
+    before = host.main
+    host.apply({"70-dkim.conf": "# state 8 of the key store\n"}, start=False)
+    host.say("dies", "run-as-root no")
+    host.refused(ONE)
+    assert host.main == before
+    assert host.log()[-1] == "systemctl disable --now --quiet pmta"
+    assert not (host.state / "running").exists()
+
+
+def test_a_monitor_that_fails_is_a_warning_and_powermta_runs_on(host):
+    program = host.state.parent / "bin" / "systemctl"
+    fails = '"restart pmtahttp") echo address in use >&2; exit 1 ;;'
+    text = program.read_text(encoding="utf-8")
+    program.write_text(text.replace('case "$*" in', f'case "$*" in\n{fails}', 1), encoding="utf-8")
+    told = host.apply(ONE).findings[-1]
+    assert (told.severity, "address in use" in str(told)) == ("warning", True)
+    host.whole(ONE)
+
+
+def test_a_reload_that_reaches_nobody_goes_back(running):
+    running.say("no-reload", "total-max-smtp-out 7")
+    running.say("said", "pmta: unable to connect to PowerMTA: connection refused\n")
+    assert "unable to connect" in running.refused(TWO)
+    running.whole(ONE)
+
+
+@pytest.mark.parametrize("asked", [{}, {"70-dkim.conf": "# state 8 of the key store\n"}])
+def test_a_password_in_a_fragment_of_ones_own_is_secret(running, asked):
+    local = "90-local-api.conf"
+    shown = str(running.apply({local: LOGIN}).diff)
+    running.say("refuses", "state 8" if asked else "total-max-smtp-out 7")
+    running.say("said", f"Error in line 5 of /etc/pmta/conf.d/{local}: password {PASSWORD} is bad\n")
+    shown += running.refused(asked or TWO, start=not asked)
+    assert local in shown
+    assert "Error in line 5" in shown
+    assert PASSWORD not in shown
+
+
+def test_a_full_disk_does_not_block_the_way_back(running, monkeypatch):
+    """What makes an entry or a file fails from the refusal on; renames work."""
+    running.say("refuses", "total-max-smtp-out 7")
+    running.say("said", "Error in line 8\n")
+    refusals = powermta._refusals
+
+    def full(*_arguments, **_named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*arguments):
+        for module, name in ((os, "symlink"), (os, "link"), (os, "mkdir"), (powermta.files, "write")):
+            monkeypatch.setattr(module, name, full)
+        return refusals(*arguments)
+
+    monkeypatch.setattr(powermta, "_refusals", refuse)
+    assert "Error in line 8" in running.refused(TWO)
+    running.whole(ONE)
+
+
+@pytest.mark.parametrize("place", ["config", "sets", "conf.d"])
+def test_rights_that_drifted_are_put_right_and_told(running, place):
+    path = os.path.realpath(running.root / place)
+    wanted = stat.S_IMODE(os.stat(path).st_mode)
+    os.chmod(path, 0o777)
+    assert running.apply(ONE).changed == (path,)
+    assert stat.S_IMODE(os.stat(path).st_mode) == wanted
+    assert (running.apply(ONE).changed, running.apply(ONE).effort) == ((), "nothing")
+
+
 # ---- check mode
 
 
@@ -245,7 +338,7 @@ def in_a_child(work):
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize(
-    "moment", ["_write_set", "_point", "refusals", "_follow", "_forget_old_sets", "pmta test", "pmta reload"]
+    "moment", ["_write_set", "_point", "_refusals", "_follow", "_forget_old_sets", "pmta test", "pmta reload"]
 )
 def test_a_run_that_is_killed_is_finished_by_the_next(host, moment, first):
     if not first:

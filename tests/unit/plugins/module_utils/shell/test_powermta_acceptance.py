@@ -115,6 +115,21 @@ def test_what_was_there_comes_back_after_a_kill(host: tuple[FakePmta, Path]) -> 
     assert pmta.get()["mail"] == []
 
 
+def test_what_the_role_brought_after_a_kill_stays(host: tuple[FakePmta, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    pmta, root = host
+    (root / "config").rename(root / acceptance.KEPT)
+    (root / "config").write_text(powermta.Paths(str(root)).main_text, encoding="utf-8")
+    (root / "config").chmod(0o640)
+    (root / "conf.d").mkdir()
+    after = {name: look for name, look in looks(root).items() if name != acceptance.KEPT}
+    pmta.queue("a.test/bulk-1", 3)
+    pmta.set(says={"show status": STATUS % 3})
+    monkeypatch.setattr(acceptance, "_run", lambda *command: pytest.fail(f"{command}: mail waits"))
+    with pytest.raises(PowermtaError, match="recipients wait"):
+        acceptance.run(force=False, check_mode=False, root=str(root))
+    assert looks(root) == after
+
+
 @pytest.mark.parametrize("said", [STATUS % 3, "no daemon", '{"data": {}}'])
 def test_mail_that_waits_is_not_put_at_risk(host: tuple[FakePmta, Path], said: str) -> None:
     pmta, root = host
