@@ -34,6 +34,7 @@ SOURCE_DATE_EPOCH=1700000000
 export SOURCE_DATE_EPOCH
 mkdir -p "$(dirname "$output")"
 dpkg-deb --root-owner-group -Zgzip --build "$tree" "$work/package.deb" >/dev/null
-mv "$work/package.deb" "$output"
+mv "$work/package.deb" "$output.$$"
+mv "$output.$$" "$output" # whoever copies it at this moment gets the old one or the new one, whole
 echo "$stamp" > "$output.stamp"
 echo "$output was built"
