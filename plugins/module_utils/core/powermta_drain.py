@@ -58,8 +58,8 @@ def draining(before: Mapping[str, str], after: Mapping[str, str], queued: Option
     first = [key for key, (name, _one) in gone.items() if name != DRAINING or waits is None or key in waits]
     if not first:
         return Draining()
-    nodes = [node for _name, node in old]
-    kept = _with_targets(first, {key: one for key, (_name, one) in gone.items()}, nodes)
+    nodes = [node for _file, node in old]
+    kept = _with_targets(first, {key: one for key, (_file, one) in gone.items()}, nodes)
     whole: list[Node] = [*kept.values(), *_pools(nodes, kept)]
     there = {_name(node) for node in new}
     moved = {one.argument.casefold() for one in sections(nodes, _POOL) if _name(one) not in there}
