@@ -56,7 +56,7 @@ def what_is_no_fitting_package_stops_nothing(world: World) -> None:
     control.write_text(OTHER, encoding="utf-8")
     run("dpkg-deb", "--build", str(build / "other"), str(other))
     none.write_text("This is no package.\n", encoding="utf-8")
-    for package, words in ((newer, "5.5r1"), (other, "hello 5.0"), (none, "no package"), (gone, "gone.deb")):
+    for package, words in ((newer, "5.5r1"), (other, "Package: hello"), (none, "no package"), (gone, "gone.deb")):
         code, said = role(world, "-e", f"powermta_package={package}")
         prove(code != 0 and words in said, f"{package.name} was not refused: {said[-1500:]}")
         prove(daemon(world) == before, f"{package.name} changed what runs")
