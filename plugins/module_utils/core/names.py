@@ -108,6 +108,16 @@ def record_name(domain: str, selector: str, delegate: Optional[str]) -> str:
 
 
 @functools.cache
+def host_label(host: str) -> str:
+    """An inventory host's name as one DNS label: ``mta1-example`` for mta1.example."""
+    return re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")
+
+
+def host_network(ip: str) -> str:
+    """The network of one address, in CIDR form."""
+    return f"{ip}/{128 if is_ipv6(ip) else 32}"
+
+
 def address_label(ip: str) -> str:
     """``ip`` as a word for service and log names: ``203-0-113-10``, ``fd00-0-0-0-0-0-0-10``."""
     parsed = ipaddress.ip_address(ip)
@@ -159,6 +169,9 @@ def endpoint(text: str) -> tuple[str, int]:
 
 def endpoint_text(host: str, port: int) -> str:
     """The inverse of ``endpoint``."""
-    if port == 53:
-        return host
+    return host if port == 53 else place(host, port)
+
+
+def place(host: str, port: int) -> str:
+    """A host with a port, an IPv6 address in brackets (RFC 3986 3.2.2)."""
     return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"

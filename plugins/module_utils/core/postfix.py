@@ -176,7 +176,10 @@ def _stream_instance(fleet: Fleet, stream: Stream, host: str) -> dict[str, Any]:
     main_cf = {
         # A name of the stream's domain, so that nothing tells of another; no address's, so that none is missed in it.
         **_base(
-            f"postfix-{stream.name}", f"{_label(host)}.{stream.domain}", stream.domain, _protocols(listen, addresses)
+            f"postfix-{stream.name}",
+            f"{names.host_label(host)}.{stream.domain}",
+            stream.domain,
+            _protocols(listen, addresses),
         ),
         **_injection((*stream.inject_from, *_front_networks(fleet)), bool(stream.inject_users)),
         "smtpd_sender_restrictions": "check_sender_access pcre:${config_directory}/senders.pcre",
@@ -287,7 +290,7 @@ def _front_networks(fleet: Fleet) -> list[str]:
     """The hosts that forward what their front listener took."""
     if not fleet.front:
         return []
-    return [_host_network(ip) for name in fleet.front.hosts for ip in fleet.hosts[name].listen]
+    return [names.host_network(ip) for name in fleet.front.hosts for ip in fleet.hosts[name].listen]
 
 
 # ---- the instance of the front listener
@@ -303,7 +306,9 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
     logins = {login: stream for stream in fleet.streams.values() for login in stream.inject_users}
     main_cf = {
         # Unlike the name of any stream instance, else smtp(8) would see a mail loop.
-        **_base("postfix-front", f"{FRONT}-{_label(host)}.{fleet.domain}", fleet.domain, _protocols(listen, ())),
+        **_base(
+            "postfix-front", f"{FRONT}-{names.host_label(host)}.{fleet.domain}", fleet.domain, _protocols(listen, ())
+        ),
         **_injection(front.inject_from, bool(logins)),
         # A message without header and login, and what smtpd(8) asks before it knows either.
         "content_filter": default,
@@ -480,7 +485,7 @@ _DAEMONS = (
 
 def _listen(fleet: Fleet, host: str, port: int) -> list[str]:
     places = dict.fromkeys(("127.0.0.1", *fleet.hosts[host].listen))
-    return [f"[{ip}]:{port}" if names.is_ipv6(ip) else f"{ip}:{port}" for ip in places]
+    return [names.place(ip, port) for ip in places]
 
 
 def _protocols(listen: Iterable[str], addresses: Iterable[Address]) -> str:
@@ -491,10 +496,6 @@ def _family(ipv4: bool, ipv6: bool) -> str:
     return "all" if ipv4 and ipv6 else "ipv6" if ipv6 else "ipv4"
 
 
-def _label(host: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")
-
-
 def _literal(ip: str) -> str:
     return f"IPv6:{ip}" if names.is_ipv6(ip) else ip
 
@@ -502,10 +503,6 @@ def _literal(ip: str) -> str:
 def _network(network: str) -> str:
     ip, _slash, length = network.partition("/")
     return f"[{ip}]/{length or 128}" if names.is_ipv6(ip) else f"{ip}/{length or 32}"
-
-
-def _host_network(ip: str) -> str:
-    return f"{ip}/{128 if names.is_ipv6(ip) else 32}"
 
 
 def _alternatives(domains: Iterable[str]) -> str:

@@ -113,9 +113,9 @@ def slice_of(fleet: Fleet, host: str) -> dict[str, Any]:
     networks = [*(network for stream in streams for network in stream.inject_from)]
     networks += front.inject_from if front else []
     fronts = fleet.front.hosts if fleet.front else ()
-    networks += [_host_network(ip) for name in fronts for ip in fleet.hosts[name].listen]
+    networks += [names.host_network(ip) for name in fronts for ip in fleet.hosts[name].listen]
     return {
-        "host_name": f"{_label(host)}.{fleet.domain}",
+        "host_name": f"{names.host_label(host)}.{fleet.domain}",
         "postmaster": f"postmaster@{fleet.domain}",
         "relay_networks": list(dict.fromkeys(("127.0.0.1/32", "::1/128", *networks))),
         "remove_headers": [fleet.front.header] if fleet.front else [],
@@ -228,12 +228,9 @@ def states(stream: Mapping[str, Any], today: date) -> dict[str, str]:
 
 
 def _host(host: Mapping[str, Any], options: Options) -> list[Node]:
-    all_addresses = [
-        (states(stream, options.today)[address["name"]] != LIVE, address)
-        for stream in host["streams"]
-        for address in stream["addresses"]
-    ]
-    first = min(all_addresses, key=lambda pair: pair[0], default=(False, None))[1]
+    told = {name: what for stream in host["streams"] for name, what in states(stream, options.today).items()}
+    addresses = [address for stream in host["streams"] for address in stream["addresses"]]
+    first = min(addresses, key=lambda address: told[address["name"]] != LIVE, default=None)  # a live one, if there is
     log = options.log_directory
     nodes: list[Node] = [
         directive("run-as-root", "no"),
@@ -563,10 +560,7 @@ def _accounting(options: Options) -> list[Node]:
 
 
 def _listeners(listen: Iterable[str], port: int, source: str) -> list[Node]:
-    return [
-        directive("smtp-listener", f"[{ip}]:{port}" if names.is_ipv6(ip) else f"{ip}:{port}", f"source={source}")
-        for ip in listen
-    ]
+    return [directive("smtp-listener", names.place(ip, port), f"source={source}") for ip in listen]
 
 
 # ---- values
@@ -604,11 +598,3 @@ def _rate(delay_seconds: int) -> str:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _label(host: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")
-
-
-def _host_network(ip: str) -> str:
-    return f"{ip}/{128 if names.is_ipv6(ip) else 32}"

@@ -17,6 +17,7 @@ from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
+from ansible_collections.mailops.mta.plugins.module_utils.core.powermta import DKIM as FRAGMENT
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import (
     Blank,
     Directive,
@@ -29,7 +30,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax i
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_tree import TRUE, Scope, Tree, parents, plain
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import SigningKey
 
-FRAGMENT = "70-dkim.conf"
 _DIRECTIVE = "domain-key"
 _ANY = "*"
 _LEFT = re.compile(r"# left the fleet on ([0-9]{4}-[0-9]{2}-[0-9]{2})\Z")

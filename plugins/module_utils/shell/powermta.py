@@ -23,13 +23,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_set
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_dkim, powermta_set
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import LOAD, NOTHING, RELOAD, RESTART, START
 from ansible_collections.mailops.mta.plugins.module_utils.shell import files, powermta_files
 
 ROOT = "/etc/pmta"
-DKIM = "/etc/pmta/dkim"
 GROUP = "pmta"
 SERVICE, MONITOR = "pmta", "pmtahttp"
 KEPT_SETS = 5
@@ -237,6 +236,8 @@ def _apply(
     secret = frozenset(name for name, text in both if powermta_set.holds_secret(text))
     ours = start or is_ours(paths.root)
     findings = _check(paths, after, version) if ours else ()
+    if ours and not check_mode:  # in check mode they are still to come
+        _refuse_missing_keys(after)
     old_main = files.read(paths.main)
     main = paths.main_text if start else old_main or ""
     changed = [
@@ -263,6 +264,20 @@ def _check(paths: Paths, after: Mapping[str, str], version: str) -> tuple[Findin
     if errors(found):
         raise PowermtaError(f"PowerMTA's configuration was not changed; the new one is wrong:\n{report(errors(found))}")
     return tuple(found)
+
+
+def _refuse_missing_keys(after: Mapping[str, str]) -> None:
+    """An older set that somebody went back to may name keys that were deleted since."""
+    try:
+        keys = powermta_dkim.fragment(after.get(powermta_dkim.FRAGMENT)).references
+    except ValueError:
+        return  # it was written by hand; the role dkim says what to do
+    missing = [one.path for one in keys if not os.path.exists(one.path)]
+    if missing:
+        raise PowermtaError(
+            f"{powermta_dkim.FRAGMENT} names keys that are not on this host: {', '.join(missing)}. Run mailops.mta.site"
+            " with --tags dkim,powermta, which brings those that sign now"
+        )
 
 
 def _effort(

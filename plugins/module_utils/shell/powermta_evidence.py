@@ -34,6 +34,8 @@ def gather(directory: str, domains: Iterable[str], root: str = powermta.ROOT) ->
         own = powermta_dkim.fragment(powermta.current(root).get(powermta_dkim.FRAGMENT))
     except ValueError as error:
         problems.append(f"{paths.conf_d}/{powermta_dkim.FRAGMENT}: {error}")
+    except powermta.PowermtaError as error:
+        problems.append(str(error))
     files = signer_files.of(signer_files.POWERMTA, directory)
     held: list[HeldKey] = []
     try:

@@ -11,7 +11,7 @@ import re
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import fleet as fleet_file
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core import names, powermta, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import holds_secret
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import sections, unquoted, values
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_values import rate
@@ -137,7 +137,7 @@ def test_the_right_to_relay_is_of_clients_and_logins_and_of_no_port(document):
             networks.update(stream.inject_from)
         if fleet.front:
             networks.update(fleet.front.inject_from)
-            networks.update(powermta._host_network(ip) for host in fleet.front.hosts for ip in fleet.hosts[host].listen)
+            networks.update(names.host_network(ip) for host in fleet.front.hosts for ip in fleet.hosts[host].listen)
         assert relaying - by_login == networks
         assert not {"0/0", "0.0.0.0/0", "::/0"} & relaying
 

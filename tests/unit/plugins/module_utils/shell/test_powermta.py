@@ -505,3 +505,20 @@ def test_files_that_a_fragment_includes_are_checked_too(running):
     running.apply({"20.conf": f"include {other}\n"})
     other.unlink()
     assert "other.conf" in running.refused({"21.conf": "# nothing\n"})
+
+
+def test_a_set_whose_keys_are_gone_is_refused_before_anything_is_touched(host):
+    host.apply(ONE)
+    place = host.root / "dkim" / "keys"
+    place.mkdir(parents=True)
+    key = place / "s1._domainkey.a.test.0123abcd.key"
+    line = f"# state 7 of the key store\ndomain-key s1,a.test,{key}\n"
+    before = host.tree()
+    said = host.refused({**ONE, "70-dkim.conf": line})
+    assert str(key) in said
+    assert "--tags dkim,powermta" in said
+    assert host.tree() == before
+    assert host.apply({**ONE, "70-dkim.conf": line}, check_mode=True).changed
+    key.touch()
+    host.apply({**ONE, "70-dkim.conf": line})
+    assert host.read["70-dkim.conf"] == line

@@ -79,6 +79,16 @@ def test_what_is_not_in_force_is_no_evidence_of_what_signs(host: Host, state: st
     assert "Run the role" in found["problems"][0] or "run the role" in found["problems"][0]
 
 
+def test_a_set_that_is_gone_is_something_to_tell_and_no_error(host: Host) -> None:
+    host.set_up()
+    host.place(A)
+    host.sign(A)
+    (host.root / "conf.d").unlink()
+    found = host.evidence("a.test")
+    assert (found["signs"], found["unknown"], found["holds"]) == (None, ["a.test"], [A.public])
+    assert "conf.d" in found["problems"][0]
+
+
 def test_a_domain_that_somebody_else_has_a_key_for_is_unknown_and_the_others_are_not(host: Host) -> None:
     host.place(A, B)
     other = f"domain-key s1,a.test,{host.place(OLD)[0]}"
