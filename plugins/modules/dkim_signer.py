@@ -22,6 +22,8 @@ description:
     are not in the list are deleted at last. They stay in the key store.
   - A state of the key store that is older than the one that was brought here before is refused, and nothing is touched.
   - A run that is killed is finished by the next one.
+extends_documentation_fragment:
+  - mailops.mta.dkim.state
 options:
   directory:
     description: Directory of the configuration, with the keys in its directory C(keys) and what signs in C(signing).
@@ -44,61 +46,8 @@ options:
     description: Content of the drop-in C(/etc/systemd/system/rspamd.service.d/mailops.conf).
     type: str
     required: true
-  serial:
-    description: Number of the state of the key store that O(keys) and O(signing) are of.
-    type: int
-    required: true
-  keys:
-    description: The keys that the host holds. M(mailops.mta.dkim_signer_key) has brought them.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      domain:
-        description: Signing domain.
-        type: str
-        required: true
-      selector:
-        description: Selector.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
-      fingerprint:
-        description: First 32 hexadecimal digits of SHA-256 over the public key (SubjectPublicKeyInfo).
-        type: str
-        required: true
-      private:
-        description: Whether the key store has its private part. Where it has not, a host that signs with it must hold
-          it already.
-        type: bool
-        default: true
   signing:
     description: Those of O(keys) that sign. A domain that has none is refused for now (451).
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      domain:
-        description: Signing domain.
-        type: str
-        required: true
-      selector:
-        description: Selector.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
-      fingerprint:
-        description: As in O(keys).
-        type: str
-        required: true
 attributes:
   check_mode:
     support: full
@@ -142,20 +91,13 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments
 from ansible_collections.mailops.mta.plugins.module_utils.core.signer import workers
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed
 from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
 
 
 def main():
-    key = {
-        "domain": {"type": "str", "required": True},
-        "selector": {"type": "str", "required": True},
-        "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
-        "fingerprint": {"type": "str", "required": True},
-    }
-    held = {**key, "private": {"type": "bool", "default": True}}
-    lists = {"type": "list", "elements": "dict", "required": True, "no_log": False}
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "default": rspamd.DIRECTORY},
@@ -163,9 +105,7 @@ def main():
             "configuration": {"type": "str", "required": True},
             "rules": {"type": "str", "required": True},
             "unit": {"type": "str", "required": True},
-            "serial": {"type": "int", "required": True},
-            "keys": {**lists, "options": held},
-            "signing": {**lists, "options": key},
+            **dkim_arguments.STATE,
         },
         supports_check_mode=True,
     )

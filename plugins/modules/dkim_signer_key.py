@@ -89,6 +89,7 @@ written:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import for_rspamd
 from ansible_collections.mailops.mta.plugins.module_utils.shell import signer_files, signers_key
 
@@ -103,13 +104,7 @@ def main():
                 "elements": "dict",
                 "required": True,
                 "no_log": True,  # Ansible writes list elements to the host's syslog else, whatever their options say
-                "options": {
-                    "domain": {"type": "str", "required": True},
-                    "selector": {"type": "str", "required": True},
-                    "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
-                    "fingerprint": {"type": "str", "required": True},
-                    "private_key": {"type": "str", "required": True, "no_log": True},
-                },
+                "options": {**dkim_arguments.KEY, "private_key": {"type": "str", "required": True, "no_log": True}},
             },
         },
         supports_check_mode=True,

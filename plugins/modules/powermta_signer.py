@@ -23,15 +23,13 @@ description:
   - A state of the key store that is older than the one that was brought here before is refused, and nothing is touched.
   - PowerMTA signs with one RSA key of a domain and with no Ed25519 key.
   - A run that is killed is finished by the next one.
+extends_documentation_fragment:
+  - mailops.mta.dkim.state
 options:
   directory:
     description: Directory of the signer, with the keys in its directory C(keys).
     type: path
     default: /etc/pmta/dkim
-  serial:
-    description: Number of the state of the key store that O(keys) and O(signing) are of.
-    type: int
-    required: true
   domains:
     description:
       - Domains that this host signs for. The key of any other domain stays for O(keep_days). PowerMTA signs as it
@@ -51,57 +49,10 @@ options:
     description:
       - The keys that the host holds. M(mailops.mta.dkim_signer_key) has brought them.
       - Ed25519 keys are left aside.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      domain:
-        description: Signing domain.
-        type: str
-        required: true
-      selector:
-        description: Selector.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
-      fingerprint:
-        description: First 32 hexadecimal digits of SHA-256 over the public key (SubjectPublicKeyInfo).
-        type: str
-        required: true
-      private:
-        description: Whether the key store has its private part. Where it has not, a host that signs with it must hold
-          it already.
-        type: bool
-        default: true
   signing:
     description:
       - Those of O(keys) that sign, one of each domain. An Ed25519 key is refused.
       - PowerMTA does not refuse mail of a domain that has no key. It would leave unsigned.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      domain:
-        description: Signing domain.
-        type: str
-        required: true
-      selector:
-        description: Selector.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
-      fingerprint:
-        description: As in O(keys).
-        type: str
-        required: true
 attributes:
   check_mode:
     support: full
@@ -143,29 +94,19 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments, powermta_checks, powermta_dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import NOTHING
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta, signer_files
 
 
 def main():
-    key = {
-        "domain": {"type": "str", "required": True},
-        "selector": {"type": "str", "required": True},
-        "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
-        "fingerprint": {"type": "str", "required": True},
-    }
-    held = {**key, "private": {"type": "bool", "default": True}}
-    lists = {"type": "list", "elements": "dict", "required": True, "no_log": False}
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "default": signer_files.SIGNERS[signer_files.POWERMTA].directory},
-            "serial": {"type": "int", "required": True},
             "domains": {"type": "list", "elements": "str", "required": True},
             "keep_days": {"type": "int", "default": 10},
             "version": {"type": "str", "default": powermta_checks.VERSION},
-            "keys": {**lists, "options": held},
-            "signing": {**lists, "options": key},
+            **dkim_arguments.STATE,
         },
         supports_check_mode=True,
     )
