@@ -110,7 +110,8 @@ def main() -> int:
         start()
     source = str(ROOT / "plugins" / "module_utils")
     podman("cp", source, f"{NODE}:/root/lib/ansible_collections/mailops/mta/plugins/")
-    podman("cp", str(Path(__file__).with_name("postfix_node.py")), f"{NODE}:/root/node.py")
+    for name, target in (("postfix_node.py", "/root/node.py"), ("numbered_mail.py", "/root/lib/numbered_mail.py")):
+        podman("cp", str(Path(__file__).with_name(name)), f"{NODE}:{target}")
     podman("exec", "-i", NODE, "sh", "-c", "cat > /root/variants.json", text=json.dumps(variants()))
     command = ["podman", "exec", "-e", "PYTHONPATH=/root/lib", NODE, "python3", "-u", "/root/node.py", *sys.argv[1:]]
     run = subprocess.run(command, check=False)

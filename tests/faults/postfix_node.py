@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import collections
+import itertools
 import json
 import os
 import shutil
 import signal
-import smtplib
-import socketserver
 import subprocess
 import sys
 import threading
@@ -19,6 +17,7 @@ import time
 from pathlib import Path
 
 from ansible_collections.mailops.mta.plugins.module_utils.shell import postfix
+from numbered_mail import Load, Server, Session, deferring, lock, sources
 
 VARIANTS = json.loads(Path("/root/variants.json").read_text(encoding="utf-8"))
 SINK = "198.18.9.9"
@@ -27,47 +26,7 @@ MASTER_CF = Path("/etc/postfix-bulk/master.cf")
 LOG = Path("/var/log/mail/postfix-bulk.log")
 QUICK = {"minimal_backoff_time": "5s", "maximal_backoff_time": "10s", "queue_run_delay": "5s"}
 SETTINGS = {**QUICK, "smtp_dns_support_level": "disabled"}
-arrived: collections.Counter = collections.Counter()
-sources: list[tuple[float, str]] = []
-lock = threading.Lock()
-deferring = threading.Event()
-
-
-class Session(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        self.say("220 sink")
-        while line := self.rfile.readline():
-            verb = line[:4].upper().decode("ascii", "replace")
-            if verb == "QUIT":
-                self.say("221 bye")
-                return
-            if verb == "RCPT" and deferring.is_set():
-                self.say("450 4.2.0 later")
-            elif verb == "DATA":
-                self.say("354 go")
-                number = ""
-                while (line := self.rfile.readline()) not in (b".\r\n", b""):
-                    if line.startswith(b"X-Number:"):
-                        number = line.split()[1].decode()
-                if line:
-                    with lock:
-                        arrived[number] += 1
-                        sources.append((time.time(), self.client_address[0]))
-                    self.say("250 taken")
-            else:
-                self.say("250 ok")
-
-    def say(self, text: str) -> None:
-        self.wfile.write(text.encode() + b"\r\n")
-
-
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 500
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A connection that a fault broke is no fault of the sink."""
+serial = itertools.count(1)
 
 
 def apply(variant: str, **settings: str) -> postfix.Outcome:
@@ -79,61 +38,16 @@ def apply(variant: str, **settings: str) -> postfix.Outcome:
     return outcome
 
 
-class Load:
-    """Four senders; what the server answered with 250 is counted as accepted, nothing else."""
-
-    serial = 0
-
-    def __init__(self, ports: tuple[int, ...] = (2601,), domain: str = "bulk.fault.test", pace: float = 0.01) -> None:
-        Load.serial += 1
-        self.name = f"{Load.serial}"
-        self.accepted: set[str] = set()
-        self.ports, self.domain, self.pace = ports, domain, pace
-        self.going = True
-        self.threads = [threading.Thread(target=self.send, args=(index,), daemon=True) for index in range(4)]
-        for thread in self.threads:
-            thread.start()
-
-    def send(self, index: int) -> None:
-        count = 0
-        while self.going:
-            port = self.ports[count % len(self.ports)]
-            try:
-                with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
-                    for _message in range(20):
-                        if not self.going:
-                            break
-                        count += 1
-                        number = f"{self.name}-{index}-{count}"
-                        text = f"X-Number: {number}\r\nSubject: {number}\r\n\r\nx\r\n"
-                        smtp.sendmail(f"a@{self.domain}", [f"r{number}@[{SINK}]"], text)
-                        with lock:
-                            self.accepted.add(number)
-                        time.sleep(self.pace)
-            except (OSError, smtplib.SMTPException):
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        self.going = False
-        for thread in self.threads:
-            thread.join()
-
-    def lost(self, patience: float) -> set[str]:
-        end = time.time() + patience
-        while time.time() < end:
-            with lock:
-                missing = {number for number in self.accepted if not arrived[number]}
-            if not missing:
-                return missing
-            time.sleep(0.5)
-        return missing
+def load_of(ports: tuple[int, ...] = (2601,), domain: str = "bulk.fault.test", pace: float = 0.01) -> Load:
+    """Four senders."""
+    return Load(f"{next(serial)}", SINK, [(ports, f"a@{domain}")] * 4, pace)
 
 
 def verdict(name: str, load: Load, patience: float, **more: object) -> bool:
     load.stop()
     begin = time.time()
     lost = load.lost(patience)
-    doubled = sum(1 for number in load.accepted if arrived[number] > 1)
+    doubled = load.doubled()
     waited = round(time.time() - begin)
     result = {"accepted": len(load.accepted), "lost": len(lost), "doubled": doubled, "last_after_s": waited}
     print(name, json.dumps({**result, **more}), flush=True)
@@ -148,7 +62,7 @@ def share_of(first: str, since: float) -> float:
 
 def reloads() -> bool:
     apply("base")
-    load = Load()
+    load = load_of()
     done = []
     for variant in ("slower", "base", "slower", "base"):
         time.sleep(2)
@@ -158,7 +72,7 @@ def reloads() -> bool:
 
 def restarts() -> bool:
     apply("base")
-    load = Load()
+    load = load_of()
     for _round in range(2):
         time.sleep(2)
         unit = postfix._Units().unit("postfix-bulk")
@@ -168,7 +82,7 @@ def restarts() -> bool:
 
 def kills() -> bool:
     apply("base")
-    load = Load()
+    load = load_of()
     for _round in range(2):
         time.sleep(2)
         with open("/var/spool/postfix-bulk/pid/master.pid", encoding="ascii") as file:
@@ -179,7 +93,7 @@ def kills() -> bool:
 
 def port_moves() -> bool:
     apply("base")
-    load = Load(ports=(2601, 2701))
+    load = load_of(ports=(2601, 2701))
     time.sleep(1)
     done = apply("moved").actions
     time.sleep(3)
@@ -190,7 +104,7 @@ def port_moves() -> bool:
 
 def broken_settings() -> bool:
     apply("base")
-    load = Load()
+    load = load_of()
     errors = []
     before = MAIN_CF.read_text(encoding="utf-8")
     for variant in ("broken", "silent"):
@@ -205,7 +119,7 @@ def broken_settings() -> bool:
 
 def share_changes() -> bool:
     apply("base")
-    load = Load(pace=0)
+    load = load_of(pace=0)
     time.sleep(5)
     equal = share_of("198.18.1.10", time.time() - 4)
     done = apply("three").actions
@@ -233,7 +147,7 @@ def address_drain() -> bool:
     """A queue full of deferred mail, then one address goes: everything leaves by the other one."""
     apply("base")
     deferring.set()
-    load = Load(pace=0)
+    load = load_of(pace=0)
     time.sleep(5)
     load.going = False
     time.sleep(2)
@@ -265,11 +179,11 @@ def stream_removal() -> bool:
     """A stream leaves the fleet with mail in its queue, while another one works on."""
     apply("base")
     deferring.set()
-    load = Load(pace=0)
+    load = load_of(pace=0)
     time.sleep(3)
     load.going = False
     half_taken("/var/spool/postfix-bulk")
-    other = Load(ports=(2602,), domain="other.fault.test", pace=0.02)
+    other = load_of(ports=(2602,), domain="other.fault.test", pace=0.02)
     time.sleep(1)
     first = apply("removed")
     second = apply("removed")

@@ -101,7 +101,8 @@ def under_mail(world: World) -> int:
     run("podman", "exec", node, "mkdir", "-p", LIBRARY)
     for part in ("module_utils", "modules"):
         run("podman", "cp", str(ROOT / "plugins" / part), f"{node}:{LIBRARY}/")
-    run("podman", "cp", str(Path(__file__).with_name("powermta_node.py")), f"{node}:{NODE}")
+    for name, target in (("powermta_node.py", NODE), ("numbered_mail.py", "/root/lib/numbered_mail.py")):
+        run("podman", "cp", str(Path(__file__).with_name(name)), f"{node}:{target}")
     command = ["podman", "exec", "-i", "-e", "PYTHONPATH=/root/lib", node, "python3", "-u", NODE]
     given = {"variants": variants(world), "seed": SEED, "listen": world.ip(0, 13)}
     return subprocess.run(command, input=json.dumps(given), text=True, env=ENVIRONMENT, check=False).returncode

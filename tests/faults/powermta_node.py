@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import collections
 import csv
 import datetime
 import json
 import os
 import random
 import signal
-import smtplib
 import socketserver
 import subprocess
 import sys
@@ -31,6 +29,7 @@ sys.modules["ansible.module_utils.basic"].AnsibleModule = None
 from ansible_collections.mailops.mta.plugins.module_utils.core import powermta as core
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration as module
+from numbered_mail import Load, Server, Session, arrived, deferring, lock, sources
 
 GIVEN = json.load(sys.stdin)
 VARIANTS = GIVEN["variants"]
@@ -43,11 +42,8 @@ LEAVES = next(
 )
 KILLS = 12
 PATIENCE_SECONDS = 60
+PACE_SECONDS = 0.02
 REFUSE, FAIL_RELOAD = Path("/etc/pmta/standin-refuse"), Path("/etc/pmta/standin-fail-reload")
-arrived: collections.Counter = collections.Counter()
-sources: collections.Counter = collections.Counter()
-lock = threading.Lock()
-away = threading.Event()
 
 
 class Wrong(Exception):
@@ -59,43 +55,6 @@ def prove(fact: object, text: str) -> None:
         raise Wrong(text)
 
 
-class Session(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        self.say("220 sink")
-        while line := self.rfile.readline():
-            verb = line[:4].upper().decode("ascii", "replace")
-            if verb == "QUIT":
-                self.say("221 bye")
-                return
-            if verb == "RCPT" and away.is_set():
-                self.say("450 4.2.0 later")
-            elif verb == "DATA":
-                self.say("354 go")
-                number = ""
-                while (line := self.rfile.readline()) not in (b".\r\n", b""):
-                    if line.startswith(b"X-Number:"):
-                        number = line.split()[1].decode()
-                if line:
-                    with lock:
-                        arrived[number] += 1
-                        sources[self.client_address[0]] += 1
-                    self.say("250 taken")
-            else:
-                self.say("250 ok")
-
-    def say(self, text: str) -> None:
-        self.wfile.write(text.encode() + b"\r\n")
-
-
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 500
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A connection that a fault broke is no fault of the sink."""
-
-
 class Names(socketserver.BaseRequestHandler):
     """There is no name at all, and one is told so at once: without DNS each message would wait for it."""
 
@@ -105,52 +64,19 @@ class Names(socketserver.BaseRequestHandler):
         sock.sendto(asked[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question, self.client_address)
 
 
-class Load:
-    """A sender for each stream; what PowerMTA answered with 250 is counted as accepted, nothing else."""
+def load_of(name: str, streams: tuple[str, ...]) -> Load:
+    """A sender for each stream."""
+    senders = [((stream["port"],), f"a@{stream['domains'][0]}") for stream in map(STREAMS.__getitem__, streams)]
+    return Load(name, SINK, senders, PACE_SECONDS)
 
-    def __init__(self, name: str, streams: tuple[str, ...], pace: float = 0.02) -> None:
-        self.name, self.pace = name, pace
-        self.accepted: set[str] = set()
-        self.going = True
-        self.threads = [threading.Thread(target=self.send, args=(STREAMS[one],), daemon=True) for one in streams]
-        for thread in self.threads:
-            thread.start()
 
-    def send(self, stream: dict) -> None:
-        count, sender = 0, f"a@{stream['domains'][0]}"
-        while self.going:
-            try:
-                with smtplib.SMTP("127.0.0.1", stream["port"], timeout=30) as smtp:
-                    for _message in range(20):
-                        if not self.going:
-                            break
-                        count += 1
-                        number = f"{self.name}-{stream['name']}-{count}"
-                        text = f"From: {sender}\r\nX-Number: {number}\r\nSubject: {number}\r\n\r\nx\r\n"
-                        smtp.sendmail(sender, [f"r{number}@[{SINK}]"], text)
-                        with lock:
-                            self.accepted.add(number)
-                        time.sleep(self.pace)
-            except (OSError, smtplib.SMTPException):
-                time.sleep(0.1)
+def hurry() -> None:
+    pmta("schedule", "*/*")
 
-    def stop(self) -> None:
-        self.going = False
-        for thread in self.threads:
-            thread.join()
 
-    def lost(self, patience: float = PATIENCE_SECONDS) -> set[str]:
-        end = time.monotonic() + patience
-        while True:
-            with lock:
-                missing = {number for number in self.accepted if not arrived[number]}
-            if not missing or time.monotonic() > end:
-                return missing
-            pmta("schedule", "*/*")
-            time.sleep(0.5)
-
-    def doubled(self) -> int:
-        return sum(1 for number in self.accepted if arrived[number] > 1)
+def came_from(ips: list[str]) -> int:
+    with lock:
+        return sum(source in ips for _stamp, source in sources)
 
 
 def configure(variant: str, check_mode: bool = False) -> dict:
@@ -187,7 +113,7 @@ def until(fact: Callable[[], object], text: str, patience: float = PATIENCE_SECO
 
 
 def drained(virtual_mtas: list[str]) -> bool:
-    pmta("schedule", "*/*")
+    hurry()
     return not sum(map(waiting, virtual_mtas))
 
 
@@ -276,7 +202,7 @@ def a_restart_and_kills_of_the_daemon(load: Load) -> None:
 
 def an_address_leaves_after_its_mail(load: Load) -> None:
     name = LEAVES["name"]
-    away.set()
+    deferring.set()
     until(lambda: waiting(name), f"mail waits for {name}")
     first, second = configure("less"), configure("less")
     for done in (first, second):
@@ -285,20 +211,20 @@ def an_address_leaves_after_its_mail(load: Load) -> None:
     prove(not second["changed"], f"while it drains, a run changed {second['files']}")
     prove(name in defined(), f"{name} left before its mail")
     held = waiting(name)
-    away.clear()
+    deferring.clear()
     until(lambda: drained([name]), f"the queues of {name} are empty")
-    before = sum(sources[ip] for ip in LEAVES["ips"])
+    before = came_from(LEAVES["ips"])
     prove(before >= held, f"only {before} of {held} left from {name}")
     done = configure("less")
     prove(not done["draining"] and name not in defined(), f"{name} stays without mail: {done['draining']}")
     runs_on(load, "without the address")
-    prove(sum(sources[ip] for ip in LEAVES["ips"]) == before, f"new mail left from {name}")
+    prove(came_from(LEAVES["ips"]) == before, f"new mail left from {name}")
     configure("base")
 
 
 def a_stream_leaves_and_comes_back(load: Load) -> None:
     names = [address["name"] for address in STREAMS["bulk"]["addresses"]]
-    away.set()
+    deferring.set()
     until(lambda: all(map(waiting, names)), "mail of bulk waits")
     done = configure("removed")
     prove([one["virtual_mta"] for one in done["draining"]] == names, f"draining: {done['draining']}")
@@ -306,7 +232,7 @@ def a_stream_leaves_and_comes_back(load: Load) -> None:
     still = {one["virtual_mta"] for one in done["draining"]} & set(names)
     prove(not still, f"what came back still drains: {still}")
     configure("removed")
-    away.clear()
+    deferring.clear()
     until(lambda: drained(names), "the queues of bulk are empty")
     done = configure("removed")
     prove(not defined() & set(names), f"the stream stays without mail: {done['draining']}")
@@ -372,17 +298,17 @@ def two_runs_at_once(load: Load) -> None:
 def removal_at_once_loses_mail(_load: object = None) -> None:
     """What the two steps are for, on the stand-in. These messages are none of the numbered ones."""
     name = LEAVES["name"]
-    away.set()
-    load = Load("control", ("bulk",))
+    deferring.set()
+    load = load_of("control", ("bulk",))
     until(lambda: waiting(name) > 2, f"mail waits for {name}")
     load.stop()
     held = waiting(name)
     with powermta.alone():
         powermta.apply(fragments("less"), start=True)
     until(lambda: len(bounces("5.3.5")) >= held, "PowerMTA bounces what waits for a virtual MTA that is gone")
-    away.clear()
+    deferring.clear()
     configure("base")
-    lost = load.lost(10)
+    lost = load.lost(10, hurry)
     prove(len(lost) == held, f"{held} messages waited for it and {len(lost)} were lost")
     print(f"ok      removal at once loses mail: {len(lost)} of {len(load.accepted)}, bounced with 5.3.5", flush=True)
 
@@ -404,7 +330,7 @@ def main() -> int:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     Path("/etc/resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="utf-8")
     pmta("reload")
-    load, failed = Load("mail", tuple(STREAMS)), 0
+    load, failed = load_of("mail", tuple(STREAMS)), 0
     for event in EVENTS:
         begin, name = time.monotonic(), event.__name__.replace("_", " ")
         try:
@@ -413,9 +339,9 @@ def main() -> int:
         except (Wrong, powermta.PowermtaError) as error:
             failed += 1
             print(f"FAILED  {name}: {error}", flush=True)
-            away.clear()
+            deferring.clear()
     load.stop()
-    lost, bounced = load.lost(), bounces()
+    lost, bounced = load.lost(PATIENCE_SECONDS, hurry), bounces()
     try:
         removal_at_once_loses_mail()
     except (Wrong, powermta.PowermtaError) as error:
