@@ -63,6 +63,8 @@ SINGLE = (
     "verifications",
     "records",
     "warmup",
+    "max_message_bytes",
+    "remove_received",
 )
 STREAM_KEYS = (
     "domain",
@@ -85,8 +87,10 @@ STREAM_KEYS = (
     "ttl_seconds",
     "queue_life_seconds",
     "warmup",
+    "max_message_bytes",
+    "remove_received",
 )
-HOST_KEYS = ("engine", "listen", "families", "interface", "bounce_listen")
+HOST_KEYS = ("engine", "listen", "families", "interface", "bounce_listen", "firewall")
 LIMIT_KEYS = tuple(field.name for field in fields(Limits))
 PROVIDERS = services.NAMES
 RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_sts")
@@ -225,6 +229,7 @@ def _host(name: str, reader: Reader) -> Host:
         families=reader.choices("families", ("ipv4", "ipv6"), ("ipv4", "ipv6")),
         interface=reader.text("interface"),
         bounce_listen=reader.ips("bounce_listen"),
+        firewall=reader.boolean("firewall", True),
         variables={key: value for key, value in reader.data.items() if str(key).startswith("ansible_")},
     )
 
@@ -719,7 +724,14 @@ def _stream(
         bimi=_bimi(root, reader),
         verifications=_verifications(root, reader),
         caa=_caa(root, reader),
+        max_message_bytes=_max_message_bytes(reader, _max_message_bytes(root, 10240000)),
+        remove_received=reader.boolean("remove_received", root.boolean("remove_received", False)),
     )
+
+
+def _max_message_bytes(reader: Reader, default: int) -> int:
+    """At most what the signer reads (max_message of rspamd, role dkim)."""
+    return int(reader.integer("max_message_bytes", 65536, 104857600, default))
 
 
 def _warmup(root: Reader, stream: Reader) -> tuple[int, ...]:

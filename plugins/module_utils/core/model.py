@@ -186,6 +186,8 @@ class Stream:
     bimi: Optional[Bimi] = None
     verifications: tuple[str, ...] = ()  # texts by which others see that we own the domain
     caa: Optional[Caa] = None
+    max_message_bytes: int = 10240000  # message_size_limit of postconf(5)
+    remove_received: bool = False  # receivers see no Received field of an application
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -208,6 +210,7 @@ class Host:
     families: tuple[str, ...]  # ipv4, ipv6
     interface: Optional[str]  # None: the interface of the default route
     bounce_listen: tuple[str, ...] = ()  # addresses on which it takes bounces and complaints, port 25
+    firewall: bool = True  # False: the host has a firewall of its own
     variables: Mapping[str, Any] = field(default_factory=dict)  # given on to Ansible as they are
 
     @property
