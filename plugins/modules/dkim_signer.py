@@ -36,7 +36,14 @@ options:
   configuration:
     description:
       - Content of C(rspamd.conf). C(@WORKERS@) in it becomes half the number of the host's CPUs, at least 2.
+        C(@TRACE_BYTES@) becomes what a front listener may add to a message.
     type: str
+    required: true
+  admission:
+    description:
+      - Which mail each stream admits, content of C(streams.json). The inventory plugin derives it as
+        C(mta_dkim.admission).
+    type: dict
     required: true
   rules:
     description: Content of C(signing.lua).
@@ -64,6 +71,7 @@ EXAMPLES = r"""
 - name: Configure the signer
   mailops.mta.dkim_signer:
     socket: "{{ mta_dkim.socket }}"
+    admission: "{{ mta_dkim.admission }}"
     configuration: "{{ lookup('ansible.builtin.template', 'rspamd.conf.j2') }}"
     rules: "{{ lookup('ansible.builtin.file', 'signing.lua') }}"
     unit: "{{ lookup('ansible.builtin.template', 'mailops.conf.j2') }}"
@@ -92,6 +100,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core.admission import TRACE_BYTES
 from ansible_collections.mailops.mta.plugins.module_utils.core.signer import workers
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed
 from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
@@ -102,6 +111,7 @@ def main():
         argument_spec={
             "directory": {"type": "path", "default": rspamd.DIRECTORY},
             "socket": {"type": "path", "required": True},
+            "admission": {"type": "dict", "required": True},
             "configuration": {"type": "str", "required": True},
             "rules": {"type": "str", "required": True},
             "unit": {"type": "str", "required": True},
@@ -129,8 +139,11 @@ def _configure(module, directory):
     signer_files.refuse_older(directory, before.serial, serial)
     signer_files.refuse_missing(rspamd.key_files(directory), keys, signing, module.check_mode)
     tables = rspamd.table_files(directory, signing)
-    configuration = module.params["configuration"].replace("@WORKERS@", str(workers(os.cpu_count() or 1)))
+    configuration = module.params["configuration"]
+    for mark, value in (("@WORKERS@", workers(os.cpu_count() or 1)), ("@TRACE_BYTES@", TRACE_BYTES)):
+        configuration = configuration.replace(mark, str(value))
     whole = [
+        rspamd.admission_file(directory, module.params["admission"]),
         signer_files.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
         signer_files.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
         signer_files.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
@@ -140,7 +153,7 @@ def _configure(module, directory):
     stale, marks = rspamd.stale(directory, [key for key, _private in keys], tables), rspamd.marks(directory, after)
     follow = bool(changed) or before.digest != after.digest or not rspamd.running()
     if changed and shutil.which("rspamadm"):
-        rspamd.test(configuration, module.params["rules"], directory)
+        rspamd.test({os.path.basename(file.path): file.content for file in whole[:3]}, directory)
     diff = [_difference(file) for file in (*changed, *switched)]
     diff += [{"before_header": path, "before": "a file\n", "after": ""} for path in stale]
     touched = bool(switched or follow)

@@ -35,6 +35,16 @@ def to_ascii(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
+@functools.cache
+def spellings(name: str) -> tuple[str, ...]:
+    """A canonical name, and the same in U-labels (RFC 5890 2.3.2.1) where these differ."""
+    try:
+        unicode_name = name.encode("ascii").decode("idna")
+    except UnicodeError:
+        return (name,)
+    return tuple(dict.fromkeys((name, unicode_name)))
+
+
 def hostname_problem(name: str) -> Optional[str]:
     """Why ``name`` (canonical) is no legal host name of two labels or more (RFC 952, RFC 1123), or None."""
     if not name:

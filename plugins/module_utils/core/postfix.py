@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core import admission, names, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     Address,
     Fleet,
@@ -33,7 +33,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     ReceiverGroup,
     Stream,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.core.signer import POSTFIX_SETTINGS
+from ansible_collections.mailops.mta.plugins.module_utils.core.signer import FRONT, postfix_settings
 
 SASL_SOCKET = "/run/dovecot/mailops-auth"
 CONFIG_ROOT = "/etc"
@@ -44,7 +44,7 @@ GROUP = "mailops"  # multi_instance_group of every instance that is ours
 SLOTS = 100
 TRANSPORT_PREFIX = "out-"
 DRAINED = "retry:4.3.2 every address of this stream is drained"
-FRONT = "front"
+STRANGER_CONNECTIONS = 20  # at once from one address that no stream names; the listener has 100 processes
 
 # Parameters that master(8) reads when it starts; a change needs a restart. Everything else is read at a reload.
 RESTART_PARAMETERS = (
@@ -79,8 +79,10 @@ _COMMON: dict[str, str] = {
     "smtpd_helo_required": "yes",
     "smtpd_banner": "$myhostname ESMTP",
     "smtpd_peername_lookup": "no",
-    "smtpd_data_restrictions": "reject_unauth_pipelining",
-    "smtpd_client_connection_count_limit": "0",
+    "smtpd_etrn_restrictions": "reject",
+    # smtpd(8) skips every restriction of a recipient for a bare "postmaster", and all restrictions that it delays until
+    # there is one. So a stranger is refused before the recipient, and once more at DATA.
+    "smtpd_delay_reject": "no",
     "smtpd_tls_security_level": "may",
     "smtpd_tls_auth_only": "yes",
     "smtpd_tls_received_header": "yes",
@@ -96,6 +98,9 @@ _COMMON: dict[str, str] = {
     # Injectors are few and trusted: in_flow_delay would hold each of their messages for a second under load.
     "in_flow_delay": "0",
     "max_use": "1000",
+    # What changes a message after it was signed breaks the signature. The signer refuses longer lines.
+    "smtp_line_length_limit": "0",
+    "disable_mime_output_conversion": "yes",
     "nested_header_checks": "",
     "mime_header_checks": "",
 }
@@ -173,16 +178,17 @@ def _stream_instance(fleet: Fleet, stream: Stream, host: str) -> dict[str, Any]:
     addresses = stream.addresses_on(host)
     groups = tuple(fleet.receivers.values())
     listen = _listen(fleet, host, stream.port)
+    # A name of the stream's domain, so that nothing tells of another; no address's, so that none is missed in it.
+    myhostname = f"{names.host_label(host)}.{stream.domain}"
     main_cf = {
-        # A name of the stream's domain, so that nothing tells of another; no address's, so that none is missed in it.
-        **_base(
-            f"postfix-{stream.name}",
-            f"{names.host_label(host)}.{stream.domain}",
-            stream.domain,
-            _protocols(listen, addresses),
+        **_base(f"postfix-{stream.name}", myhostname, stream.domain, _protocols(listen, addresses)),
+        **_injection(
+            f"stream {stream.name}",
+            (*stream.inject_from, *_front_networks(fleet)),
+            bool(stream.inject_users),
+            ("check_sender_access pcre:${config_directory}/senders.pcre",),
         ),
-        **_injection((*stream.inject_from, *_front_networks(fleet)), bool(stream.inject_users)),
-        "smtpd_sender_restrictions": "check_sender_access pcre:${config_directory}/senders.pcre",
+        "message_size_limit": str(stream.max_message_bytes + (admission.TRACE_BYTES if fleet.front else 0)),
         "sender_canonical_maps": "pcre:${config_directory}/return-path.pcre",
         "sender_canonical_classes": "envelope_sender",
         "default_destination_concurrency_limit": str(stream.limits[receivers.DEFAULT].concurrency),
@@ -190,20 +196,21 @@ def _stream_instance(fleet: Fleet, stream: Stream, host: str) -> dict[str, Any]:
         "transport_maps": ", ".join(_route(group) for group in groups),
         "internal_mail_filter_classes": "bounce, notify",
         **_queue_life(stream.queue_life_seconds),
-        **POSTFIX_SETTINGS,
+        **postfix_settings(stream.name),
         "non_smtpd_milters": "$smtpd_milters",
     }
     tables = {
-        "senders.pcre": _senders((*stream.domains, stream.return_path.domain), f"stream {stream.name}"),
+        "senders.pcre": _senders(admission.senders(stream), f"stream {stream.name}"),
         "return-path.pcre": _return_path(stream),
         **{f"receivers-{group.name}.pcre": _group_table(group) for group in groups if group.domains},
     }
     lmdb = {
         "logins": dict.fromkeys(stream.inject_users, "OK"),
     }
-    if fleet.front:
+    header_checks = _header_checks(fleet, stream, myhostname)
+    if header_checks:
         main_cf["header_checks"] = "pcre:${config_directory}/header.pcre"
-        tables["header.pcre"] = f"/^{re.escape(fleet.front.header)}:/ IGNORE\n"
+        tables["header.pcre"] = header_checks
     if fleet.verify:
         main_cf["transport_maps"] = "lmdb:${config_directory}/probes, " + main_cf["transport_maps"]
         lmdb["probes"] = {
@@ -278,9 +285,22 @@ def _senders(domains: Iterable[str], owner: str) -> str:
     )
 
 
+def _header_checks(fleet: Fleet, stream: Stream, myhostname: str) -> str:
+    """What receivers do not see (header_checks(5)): the header of the front listener, and where an application is."""
+    lines = [f"/^{re.escape(fleet.front.header)}:/ IGNORE"] if fleet.front else []
+    if stream.remove_received:
+        own = re.escape(myhostname)
+        lines += [
+            f"/^Received: from .*\\bby ({own}) (\\(\\S+\\)) with (\\w+) id (\\w+)(?:\\s+for <[^>]*>)?;\\s*(.*)$/"
+            " REPLACE Received: by $1 $2 with $3 id $4; $5",
+            "/^Received:/ IGNORE",
+        ]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _return_path(stream: Stream) -> str:
     path = stream.return_path.domain
-    others = [domain for domain in stream.domains if domain != path]
+    others = [spelling for spelling in admission.senders(stream) if spelling != path]
     if not others:
         return f"# {path} is the domain of the stream and of its return path.\n"
     return f"/^(.+)@(?:{_alternatives(others)})$/ ${{1}}@{path}\n"
@@ -303,13 +323,24 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
     listen = _listen(fleet, host, front.port)
     routes = {name: f"FILTER {route}" for name in fleet.streams for route in [_forward(fleet, host, name)] if route}
     default = _forward(fleet, host, front.default) or ""
+    # Its own bounces leave through the default stream, which signs for its own domain only.
+    myorigin = fleet.streams[front.default].domain
     logins = {login: stream for stream in fleet.streams.values() for login in stream.inject_users}
     main_cf = {
         # Unlike the name of any stream instance, else smtp(8) would see a mail loop.
-        **_base(
-            "postfix-front", f"{FRONT}-{names.host_label(host)}.{fleet.domain}", fleet.domain, _protocols(listen, ())
+        **_base("postfix-front", f"{FRONT}-{names.host_label(host)}.{fleet.domain}", myorigin, _protocols(listen, ())),
+        **_injection(
+            "this fleet",
+            front.inject_from,
+            bool(logins),
+            (
+                "check_client_access cidr:${config_directory}/networks.cidr",
+                "check_sasl_access lmdb:${config_directory}/routes",
+                "reject_authenticated_sender_login_mismatch",
+                "check_sender_access pcre:${config_directory}/senders.pcre",
+            ),
         ),
-        **_injection(front.inject_from, bool(logins)),
+        "message_size_limit": str(admission.largest_message_bytes(fleet)),
         # A message without header and login, and what smtpd(8) asks before it knows either.
         "content_filter": default,
         "default_transport": default or _COMMON["default_transport"],
@@ -318,27 +349,23 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
         "queue_run_delay": "10s",
         "maximal_backoff_time": "60s",
         "transport_retry_time": "10s",
-        "smtpd_sender_restrictions": ", ".join(
-            (
-                "check_sasl_access lmdb:${config_directory}/routes",
-                "reject_authenticated_sender_login_mismatch",
-                "check_sender_access pcre:${config_directory}/senders.pcre",
-            )
-        ),
         "smtpd_sender_login_maps": "pcre:${config_directory}/owners.pcre",
+        # The signer signs nothing here. It refuses what the stream would refuse, and a header that names another stream
+        # than the login or the network has, while the application still waits for the answer.
+        **postfix_settings(FRONT),
     }
     header = re.escape(front.header)
     owned = {
-        stream.name: _alternatives(dict.fromkeys((*stream.domains, stream.return_path.domain)))
+        stream.name: _alternatives(admission.senders(stream))
         for stream in fleet.streams.values()
         if stream.inject_users
     }
     tables = {
         "header.pcre": "".join(f"/^{header}:\\s*{name}\\s*$/ {action}\n" for name, action in routes.items())
         + f"/^{header}:/ REJECT 5.7.1 no stream has the name that {front.header} gives\n",
+        "networks.cidr": _network_routes(fleet, front.default, routes),
         "senders.pcre": _senders(
-            (domain for stream in fleet.streams.values() for domain in (*stream.domains, stream.return_path.domain)),
-            "this fleet",
+            (spelling for stream in fleet.streams.values() for spelling in admission.senders(stream)), "this fleet"
         ),
         "owners.pcre": "".join(
             f"/@(?:{domains})$/ {','.join(fleet.streams[name].inject_users)}\n" for name, domains in owned.items()
@@ -360,12 +387,26 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
     return _instance(FRONT, listen, main_cf, services, tables, lmdb)
 
 
+def _network_routes(fleet: Fleet, default: str, routes: Mapping[str, str]) -> str:
+    """The stream of a client's network (cidr_table(5), the first line that fits); the signer says when it has none."""
+    lines = []
+    for network, streams in admission.networks(fleet).items():
+        stream = admission.stream_of_network(streams, default)
+        route = routes.get(stream or "") if stream != default else None
+        lines.append(f"{network} {route or 'DUNNO'}")
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _forward(fleet: Fleet, host: str, stream_name: str) -> Optional[str]:
-    """The next hop to a stream: this host where it has the stream, else the first one that has."""
+    """The next hop to a stream: this host where it sends for the stream, else the first host that does.
+
+    Where every address is drained, the mail waits on a host of the stream.
+    """
     stream = fleet.streams[stream_name]
-    if stream.addresses_on(host):
+    sending = [address for address in stream.addresses if address.share] or list(stream.addresses)
+    if any(address.host == host for address in sending):
         return f"forward:[127.0.0.1]:{stream.port}"
-    for address in stream.addresses:
+    for address in sending:
         listen = fleet.hosts[address.host].listen
         if listen:
             ip = next((ip for ip in listen if not names.is_ipv6(ip)), listen[0])
@@ -388,18 +429,27 @@ def _base(name: str, myhostname: str, myorigin: str, protocols: str) -> dict[str
     }
 
 
-def _injection(networks: Iterable[str], logins: bool) -> dict[str, str]:
-    """Who may inject: these networks and, only under TLS, these logins; nobody else."""
+def _injection(owner: str, networks: Iterable[str], logins: bool, senders: Iterable[str]) -> dict[str, str]:
+    """Who may inject: these networks and, only under TLS, these logins; nobody else. ``senders``: what is asked first.
+
+    Where no login can come, a stranger is refused at the connection. The code 521 closes it (RFC 7504 2), so a stranger
+    holds no process. Where logins can come, a stranger may speak until MAIL, on a few connections.
+    """
     mine = dict.fromkeys(("127.0.0.1/32", "[::1]/128", *(_network(network) for network in networks)))
     allowed = [
         "permit_mynetworks",
         *(["check_sasl_access lmdb:${config_directory}/logins"] if logins else []),
         "reject",
     ]
+    refusal = f"static:{{521 5.7.1 this address may not inject mail into {owner}}}"
     settings = {
         "mynetworks": " ".join(mine),
+        "smtpd_client_restrictions": "" if logins else f"permit_mynetworks, check_client_access {refusal}",
+        "smtpd_client_connection_count_limit": str(STRANGER_CONNECTIONS) if logins else "0",  # not of mynetworks
+        "smtpd_sender_restrictions": ", ".join([*senders, *allowed]),
         "smtpd_relay_restrictions": ", ".join(allowed),
         "smtpd_recipient_restrictions": ", ".join(["reject_non_fqdn_recipient", *allowed]),
+        "smtpd_data_restrictions": ", ".join(["reject_unauth_pipelining", *allowed]),
         "smtpd_sasl_auth_enable": "yes" if logins else "no",
     }
     if logins:
@@ -573,6 +623,26 @@ def _holders(groups: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
     return table
 
 
+def interim_shares(before: str, after: str, master_cf: str) -> str:
+    """The table ``shares`` for the time until a reload has started the services of ``after``.
+
+    ``master_cf`` is the one that runs. A slot whose new holder is not there yet stays with the old one; a slot of a new
+    receiver group stays with who holds it for all other domains. Slots of a group that goes stay: until the reload they
+    are drawn.
+    """
+    old, new = _lmdb_content(before), _lmdb_content(after)
+    running = {block.service for block in blocks(master_cf)}
+    table = dict(old)
+    for slot, holder in new.items():
+        fallback = old.get(slot) or old.get(f"{receivers.DEFAULT}-{slot[-2:]}")
+        table[slot] = holder if fallback is None or holder.partition(":")[0] in running else fallback
+    return lmdb_text(table)
+
+
+def _lmdb_content(text: str) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in text.splitlines())
+
+
 def _master_cf(services: Iterable[Mapping[str, Any]], retired: Iterable[Block]) -> str:
     lines = [_BANNER, "# service type private unprivileged chroot wakeup maxproc command"]
     columns = ("service", "type", "private", "unprivileged", "chroot", "wakeup", "maxproc", "command")
@@ -609,7 +679,7 @@ def retire(master_cf: str, instance: Mapping[str, Any], *, now: int, patience_se
     transport it had.
     """
     wanted = {service["service"] for service in instance["services"]}
-    gone = [block for block in blocks(master_cf) if _is_sender(block) and block.service not in wanted]
+    gone = [block for block in blocks(master_cf) if is_sender(block) and block.service not in wanted]
     aged = [replace(block, since=now if block.since is None else block.since) for block in gone]
     return [block for block in aged if block.since is not None and now - block.since < patience_seconds]
 
@@ -665,5 +735,6 @@ def bound_addresses(master_cf: str) -> set[str]:
     return set(re.findall(r"smtp_bind_address6?=([0-9A-Fa-f.:]+)", master_cf))
 
 
-def _is_sender(block: Block) -> bool:
+def is_sender(block: Block) -> bool:
+    """Whether a service is an address's transport."""
     return block.type == "unix" and block.service.startswith(TRANSPORT_PREFIX)

@@ -233,6 +233,10 @@ class Reader:
         except ValueError:
             self.refuse(place, shown(value), "it is no IP address", "Write one IPv4 or IPv6 address")
             return None
+        mapped = parsed.ipv4_mapped if parsed.version == 6 else None
+        if mapped:
+            self.refuse(place, shown(value), "it is an IPv4 address in IPv6 form (RFC 4291 2.5.5.2)", f"Write {mapped}")
+            return None
         if parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback or parsed.is_link_local:
             self.refuse(place, shown(value), "it is no address that mail can come from", "Write a routable address")
             return None

@@ -36,10 +36,14 @@ Wants=network-online.target
 After=network-online.target {_NETWORKS}
 PartOf={_NETWORKS}
 Before=postfix.service pmta.service
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+# An interface that comes late makes it fail.
+Restart=on-failure
+RestartSec=5
 ExecStart={{ip}} -force -batch {BATCH}
 
 [Install]

@@ -54,7 +54,8 @@ def gather(directory: str, milter_socket: str, domains: Iterable[str]) -> dict[s
         problems.append(f"{directory}: the keys cannot be listed: {error.strerror}")
     problems += [f"{directory}/keys/{one.name}: {one.why}" for one in held if not one.is_whole]
     # A domain that left the fleet is signed for until its table is gone.
-    found = _ask_all(milter_socket, sorted({*domains, *rspamd.signing_domains(directory)}), _by_selector(held))
+    wanted = sorted({*domains, *rspamd.signing_domains(directory)})
+    found = _ask_all(milter_socket, wanted, rspamd.stream_by_domain(directory), _by_selector(held))
     silent = found.unknown and not found.answers
     return {
         "serial": serial,
@@ -65,11 +66,13 @@ def gather(directory: str, milter_socket: str, domains: Iterable[str]) -> dict[s
     }
 
 
-def _ask_all(milter_socket: str, domains: Sequence[str], files: Files) -> Found:
-    """One connection for each CPU, over which the messages of many domains go."""
-    lanes = [domains[start :: os.cpu_count() or 1] for start in range(os.cpu_count() or 1)]
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        parts = list(pool.map(lambda lane: _ask(milter_socket, lane, files), filter(None, lanes)))
+def _ask_all(milter_socket: str, domains: Sequence[str], streams: Mapping[str, str], files: Files) -> Found:
+    """A connection for each stream, at most one for each CPU at a time; the messages of its domains go over it."""
+    lanes: dict[str, list[str]] = {}
+    for domain in domains:
+        lanes.setdefault(streams.get(domain, ""), []).append(domain)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        parts = list(pool.map(lambda lane: _ask(milter_socket, lane[0], lane[1], files), lanes.items()))
     return Found(
         answers=sum(part.answers for part in parts),
         signs=[key for part in parts for key in part.signs],
@@ -78,11 +81,11 @@ def _ask_all(milter_socket: str, domains: Sequence[str], files: Files) -> Found:
     )
 
 
-def _ask(milter_socket: str, domains: Sequence[str], files: Files) -> Found:
+def _ask(milter_socket: str, stream: str, domains: Sequence[str], files: Files) -> Found:
     """A signer that stops to answer leaves the rest of its domains unknown."""
     found = Found()
     try:
-        with Milter(milter_socket, _PATIENCE_SECONDS) as milter:
+        with Milter(milter_socket, _PATIENCE_SECONDS, stream) as milter:
             for domain in domains:
                 fields = _message(domain)
                 answer = milter.show(f"nobody@{domain}", f"nobody@{domain}", fields, _BODY)

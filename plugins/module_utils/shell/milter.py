@@ -49,8 +49,11 @@ class Answer:
 
 
 class Milter:
-    def __init__(self, path: str, patience_seconds: float) -> None:
-        """Connects to a UNIX socket. Raises MilterError, also where the milter takes longer than this for one step."""
+    def __init__(self, path: str, patience_seconds: float, daemon_name: str = "") -> None:
+        """Connects to a UNIX socket. Raises MilterError, also where the milter takes longer than this for one step.
+
+        ``daemon_name`` is the macro ``{daemon_name}``, by which an instance of the mail server says which one it is.
+        """
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.settimeout(patience_seconds)
         self._held = b""
@@ -62,8 +65,10 @@ class Milter:
                 raise MilterError(f"{path} is no milter")
             if struct.unpack("!III", data[:12])[2] & _SILENT != _SILENT:
                 raise MilterError(f"the milter at {path} answers to each step; the signer does not")
+            macro = _packet(b"D", b"C{daemon_name}\0" + daemon_name.encode() + b"\0") if daemon_name else b""
             self._connection.sendall(
-                _packet(b"C", b"localhost\x004" + struct.pack("!H", 25) + b"127.0.0.1\x00")
+                macro
+                + _packet(b"C", b"localhost\x004" + struct.pack("!H", 25) + b"127.0.0.1\x00")
                 + _packet(b"H", b"localhost\x00")
             )
         except BaseException as error:

@@ -28,13 +28,30 @@ LOCK = "/run/mailops-postfix.lock"
 _ENTRANCES = ("maildrop", "incoming")
 QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt", "saved")
 LISTEN_SECONDS = 20.0
-_DROP_IN = "/etc/systemd/system/postfix@.service.d/mailops-kill.conf"
+_DROP_IN = "/etc/systemd/system/postfix@.service.d/mailops.conf"
 _DROP_IN_TEXT = """\
-# Managed by Ansible (mailops.mta.postfix): Debian 13 takes CAP_KILL from master(8), which then cannot end the processes
-# of a service that left master.cf, and hangs at the reload.
+# Managed by Ansible (mailops.mta.postfix)
+[Unit]
+StartLimitIntervalSec=0
+
 [Service]
+# An instance cannot bind an address that comes late at boot, and nothing else starts a master(8) that was killed.
+Restart=on-failure
+RestartSec=5
+# "postfix stop" ends within some seconds, by force where it must. After a kill, systemd waits as long for the children.
+TimeoutStopSec=20
+# The primary instance of Debian 12 and the others have different queue directories, so no PIDFile= fits them all.
+GuessMainPID=yes
+# smtp(8) before Postfix 3.8 sends from another address of the host where its own is missing.
+ExecStartPre=/bin/sh -c 'sed -nE "s/^ *-o smtp_bind_address6?=//p" {directory}/master.cf 2>/dev/null | sort -u | \\
+    while read -r ip; do ip -o address | grep -qF " $$ip/" || {{ echo "$$ip is not on this host yet"; exit 1; }}; done'
+"""
+_KILL_TEXT = """\
+# Debian 13 takes CAP_KILL from master(8), which then cannot end the processes of a service that left master.cf, and
+# hangs at the reload.
 CapabilityBoundingSet=CAP_KILL
 """
+_CHANGING = ".changing"  # in a configuration directory while its files may be newer than what runs
 _UNIT_FILES = ("/lib/systemd/system/postfix@.service", "/usr/lib/systemd/system/postfix@.service")
 
 
@@ -63,6 +80,7 @@ class Plan:
     before: Mapping[str, str]
     after: Mapping[str, str]
     stale: tuple[str, ...]  # lmdb tables older than their source
+    unfinished: bool = False  # an earlier run ended between its files and the reload
 
     @property
     def name(self) -> str:
@@ -91,6 +109,9 @@ class Host:
         self.installed = shutil.which("postconf") is not None
         self.units = _Units()
         self.outcome = Outcome()
+        self.renewed = (
+            False  # the unit of the instances has changed; systemd knows its main process from the next start on
+        )
 
     def apply(self, instances: Iterable[Mapping[str, Any]]) -> Outcome:
         """Bring every instance to its wanted state; one that fails stops none of the others."""
@@ -98,10 +119,11 @@ class Host:
         if not self.installed and not self.check_mode:
             raise PostfixError("Postfix is not installed on this host (there is no postconf)")
         self._primary()
-        if not self.units.may_kill():
-            self.outcome.did("postfix", "instances may end their own processes")
+        if not self.units.come_back():
+            self.renewed = True
+            self.outcome.did("postfix", "instances come back after a failure")
             if not self.check_mode:
-                self.units.let_kill()
+                self.units.let_come_back()
         known = self._known(wanted)
         plans = [plan for plan in (self._plan_or_report(instance, known) for instance in wanted) if plan]
         running = self.units.running([plan.name for plan in plans])
@@ -160,7 +182,8 @@ class Host:
             retired=retired,
         )
         stale = tuple(name for name in core.lmdb_names(instance) if _stale(os.path.join(directory, name)))
-        return Plan(instance=instance, before=before, after=after, stale=stale)
+        unfinished = os.path.exists(os.path.join(directory, _CHANGING))
+        return Plan(instance=instance, before=before, after=after, stale=stale, unfinished=unfinished)
 
     def _report_retired(self, plan: Plan) -> None:
         for block in core.blocks(plan.after[core.MASTER_CF]):
@@ -169,10 +192,14 @@ class Host:
                 self.outcome.draining.append({"instance": plan.name, "transport": block.service, "seconds_left": left})
 
     def _bring(self, plan: Plan, running: bool) -> None:
-        if not plan.differs and running:
+        if not (plan.differs or plan.unfinished or self.renewed) and running:
             return
         self.outcome.diff.extend(files.diff(plan.directory, plan.before, plan.after))
         effort = core.effort(plan.before, plan.after, plan.lmdb) if running else "start"
+        if running and self.renewed:
+            effort = core.RESTART
+        elif plan.unfinished and effort == core.NOTHING:
+            effort = core.RELOAD
         tables = [name for name in plan.lmdb if name in plan.stale or plan.before.get(name) != plan.after[name]]
         if self.installed:
             self._lint(plan)
@@ -223,17 +250,32 @@ class Host:
     def _swap(self, plan: Plan, tables: list[str], effort: str) -> None:
         os.makedirs(plan.directory, exist_ok=True)
         fresh = not plan.before
+        interim = self._interim(plan) if effort in (core.RELOAD, core.RESTART) else plan.after
         try:
-            self._install(plan.directory, plan.after, plan.before, tables)
+            if effort != core.NOTHING:
+                files.write(os.path.join(plan.directory, _CHANGING), "")
+            self._install(plan.directory, interim, plan.before, tables)
             self._register(plan.name, plan.directory)
             self._act(plan.name, effort)
             if effort != core.NOTHING:
                 self._listening(plan)
+            if interim != plan.after:
+                self._install(plan.directory, plan.after, interim, [core.SHARES])
         except PostfixError as error:
             self._restore(plan, tables, effort, fresh)
             raise PostfixError(f"{error}. The old configuration was put back") from None
+        files.remove(plan.directory, [_CHANGING])
         gone = [name for name in plan.before if name not in plan.after]
         files.remove(plan.directory, [*gone, *(f"{name}.lmdb" for name in gone)])
+
+    def _interim(self, plan: Plan) -> Mapping[str, str]:
+        """The new files with shares that name no service before it runs: its mail would wait 300 seconds."""
+        if not plan.before.get(core.SHARES) or core.SHARES not in plan.after:
+            return plan.after
+        shares = core.interim_shares(
+            plan.before[core.SHARES], plan.after[core.SHARES], plan.before.get(core.MASTER_CF, "")
+        )
+        return {**plan.after, core.SHARES: shares}
 
     def _install(
         self, directory: str, texts: Mapping[str, str], before: Mapping[str, str], tables: Iterable[str]
@@ -252,7 +294,7 @@ class Host:
             shutil.rmtree(plan.directory)
             return
         self._install(plan.directory, plan.before, plan.after, [name for name in tables if name in plan.before])
-        files.remove(plan.directory, [name for name in plan.after if name not in plan.before])
+        files.remove(plan.directory, [_CHANGING, *(name for name in plan.after if name not in plan.before)])
         if effort != core.NOTHING:
             self.units.reload(plan.name)
             if not self._healthy(plan.before, 3.0):
@@ -267,10 +309,11 @@ class Host:
             self.units.start(name)
 
     def _listening(self, plan: Plan) -> None:
-        if not self._healthy(plan.after, LISTEN_SECONDS):
+        if not (self._healthy(plan.after, LISTEN_SECONDS) and self._serving(plan)):
             silent = [place for place in _places(plan.after) if not _answers(place)]
             log = core.setting(plan.after[core.MAIN_CF], "maillog_file")
-            raise PostfixError(f"it does not answer on {', '.join(silent)}: {_last_complaint(log)}")
+            missing = ", ".join(silent) or f"the services {', '.join(_missing(plan))}"
+            raise PostfixError(f"it does not answer on {missing}: {_last_complaint(log)}")
 
     def _healthy(self, texts: Mapping[str, str], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -280,6 +323,13 @@ class Host:
             if waiting:
                 time.sleep(0.1)
         return not waiting
+
+    def _serving(self, plan: Plan) -> bool:
+        """Whether master(8) has opened the socket of every service, which takes some time after a reload."""
+        deadline = time.monotonic() + LISTEN_SECONDS
+        while _missing(plan) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return not _missing(plan)
 
     # ---- instances that left the fleet
 
@@ -416,13 +466,19 @@ class _Units:
             _must(["postmulti", "-i", "-", "-p", "stop"])
             _must(["postmulti", "-i", "-", "-p", "start"])
 
-    def may_kill(self) -> bool:
-        return not (self.systemd and self.by_directory) or files.read(_DROP_IN) == _DROP_IN_TEXT
+    def come_back(self) -> bool:
+        """Whether systemd starts an instance anew that could not start or was killed."""
+        return not self.systemd or files.read(_DROP_IN) == self._drop_in
 
-    def let_kill(self) -> None:
+    def let_come_back(self) -> None:
         os.makedirs(os.path.dirname(_DROP_IN), exist_ok=True)
-        files.write(_DROP_IN, _DROP_IN_TEXT)
+        files.write(_DROP_IN, self._drop_in)
         _must(["systemctl", "daemon-reload"])
+
+    @property
+    def _drop_in(self) -> str:
+        directory = "/etc/postfix-%I" if self.by_directory else "/etc/%i"
+        return _DROP_IN_TEXT.format(directory=directory) + (_KILL_TEXT if self.by_directory else "")
 
     def at_boot(self) -> bool:
         return not self.systemd or all(
@@ -483,7 +539,7 @@ def _texts(directory: str) -> list[str]:
     if not os.path.isdir(directory):
         return []
     present = sorted(os.listdir(directory))
-    return [name for name in present if name.endswith(".pcre") or f"{name}.lmdb" in present]
+    return [name for name in present if name.endswith((".pcre", ".cidr")) or f"{name}.lmdb" in present]
 
 
 def _stale(path: str) -> bool:
@@ -495,6 +551,16 @@ def _stale(path: str) -> bool:
 
 def _places(texts: Mapping[str, str]) -> list[str]:
     return [block.service for block in core.blocks(texts.get(core.MASTER_CF, "")) if block.type == "inet"]
+
+
+def _missing(plan: Plan) -> list[str]:
+    """Services of a new master.cf that have no socket yet."""
+    private = os.path.join(str(plan.instance["queue_directory"]), "private")
+    return [
+        block.service
+        for block in core.blocks(plan.after[core.MASTER_CF])
+        if core.is_sender(block) and not os.path.exists(os.path.join(private, block.service))
+    ]
 
 
 def _answers(place: str) -> bool:

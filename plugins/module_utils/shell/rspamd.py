@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Optional
+from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import signing
 from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed, SigningKey
@@ -29,6 +30,7 @@ DIRECTORY = signer_files.SIGNERS[signer_files.RSPAMD].directory
 SERVICE = "rspamd"
 UNIT = "/etc/systemd/system/rspamd.service.d/mailops.conf"
 _INSTALLED = "installed.json"
+_STREAMS = "streams.json"
 _COMMAND_SECONDS = 60
 _ANSWER_SECONDS = 20
 
@@ -103,15 +105,30 @@ def _tables(directory: str) -> str:
     return os.path.join(directory, "signing")
 
 
-def test(configuration: str, rules: str, directory: str) -> None:
+def admission_file(directory: str, admission: Mapping[str, Any]) -> File:
+    """What signing.lua reads when it is loaded (core.admission)."""
+    return File(os.path.join(directory, _STREAMS), (json.dumps(admission, indent=1) + "\n").encode("utf-8"))
+
+
+def stream_by_domain(directory: str) -> dict[str, str]:
+    """The stream whose mail the signer signs for each domain, as its files say; nothing where they do not."""
+    content = signer_files.content_of(os.path.join(directory, _STREAMS))
+    try:
+        streams = json.loads(content or b"{}")["streams"]
+        return {domain: name for name, stream in streams.items() for domain in stream["from"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def test(texts: Mapping[str, bytes], directory: str) -> None:
     """Asks rspamd itself about the new configuration, in a copy beside the live one. Raises SignerError."""
     parent = os.path.dirname(directory)
     os.makedirs(parent, exist_ok=True)
     copy = tempfile.mkdtemp(prefix=".mailops-", dir=parent)
     try:
-        for name, text in (("rspamd.conf", configuration), ("signing.lua", rules)):
-            with open(os.path.join(copy, name), "w", encoding="utf-8") as file:
-                file.write(text.replace(directory, copy))
+        for name, text in texts.items():
+            with open(os.path.join(copy, name), "wb") as file:
+                file.write(text.replace(directory.encode(), copy.encode()))
         done = _run(["rspamadm", "configtest", "--strict", "--config", os.path.join(copy, "rspamd.conf")])
         if done.returncode:
             lines = (done.stdout + done.stderr).replace(copy, directory)

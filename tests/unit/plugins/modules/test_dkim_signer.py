@@ -76,6 +76,7 @@ class Host:
         given = {
             "directory": str(self.directory),
             "socket": "/nowhere",
+            "admission": {"streams": {"a": {"from": {"a.test": "a.test"}}}, "front": None},
             "configuration": "x",
             "rules": "y",
             "unit": "z",

@@ -11,6 +11,7 @@ import json
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    admission,
     derive,
     fleet,
     names,
@@ -191,6 +192,32 @@ WRONG = [
         "tx..example.com",
     ),
     ("a name with a space", [(f"{S}/domain", "tx .example.com")], "streams.transactional.domain", "tx .example.com"),
+    (
+        "an IPv4 address in IPv6 form",
+        [("streams/bulk/addresses/1/ip", "::ffff:203.0.113.21")],
+        "streams.bulk.addresses[1].ip",
+        "IPv4 address in IPv6 form",
+    ),
+    (
+        "a message size below the smallest",
+        [(f"{S}/max_message_bytes", 1000)],
+        f"{S.replace('/', '.')}.max_message_bytes",
+        "65536",
+    ),
+    (
+        "a message size above what the signer reads",
+        [("max_message_bytes", 104857601)],
+        "max_message_bytes",
+        "104857600",
+    ),
+    ("a message size with a unit", [("max_message_bytes", "10M")], "max_message_bytes", "whole number"),
+    (
+        "a removal of Received that is no truth",
+        [(f"{S}/remove_received", "all")],
+        f"{S.replace('/', '.')}.remove_received",
+        "true or false",
+    ),
+    ("a firewall that is no truth", [("hosts/mta1/firewall", "nft")], "hosts.mta1.firewall", "true or false"),
     ("an unknown key of a stream", [(f"{S}/prot", 2525)], "streams.transactional.prot", "did you mean 'port'"),
     ("an unknown key of the file", [("stream", {})], "stream", "did you mean 'streams'"),
     ("an unknown key of a host", [("hosts/mta1/engin", "postfix")], "hosts.mta1.engin", "did you mean 'engine'"),
@@ -1055,6 +1082,7 @@ def test_a_signing_host_is_told_its_domains_and_no_key():
             "signer": "rspamd",
             "socket": "/run/rspamd/dkim.sock",
             "domains": domains,
+            "admission": admission.admission(parsed, host),
         }
 
 

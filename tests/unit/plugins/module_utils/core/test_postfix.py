@@ -127,6 +127,106 @@ def test_relaying_ends_in_a_refusal(fleet, name):
     assert not {"0.0.0.0/0", "[::]/0"} & set(networks)
 
 
+def restrictions(text):
+    """The restrictions of one parameter; what is in braces is one word."""
+    return [part.strip() for part in re.split(r",(?![^{]*})", text) if part.strip()]
+
+
+@pytest.mark.parametrize("name", ["postfix-bulk", "postfix-front", "postfix-alerts"])
+def test_a_stranger_is_refused_before_the_recipient_and_again_at_data(fleet, name):
+    """smtpd(8) skips what it asks of a recipient for a bare postmaster, and what it delays until then."""
+    settings = instance(fleet, "mta2" if name.endswith("alerts") else "mta1", name)["main_cf"]
+    assert settings["smtpd_delay_reject"] == "no"
+    for parameter in ("smtpd_sender_restrictions", "smtpd_data_restrictions"):
+        asked = restrictions(settings[parameter])
+        assert asked[-1] == "reject"
+        permits = [
+            word
+            for word in asked
+            if word.startswith("permit") or word.startswith("check_sasl_access lmdb:${config_directory}/logins")
+        ]
+        assert asked.index(permits[0]) == len(asked) - 1 - len(permits), "nothing may follow what permits"
+    logins = settings["smtpd_sasl_auth_enable"] == "yes"
+    client = restrictions(settings["smtpd_client_restrictions"])
+    assert bool(client) != logins
+    if client:
+        assert client[0] == "permit_mynetworks"
+        assert " static:{521 5.7.1 " in client[1]
+    limit = int(settings["smtpd_client_connection_count_limit"])
+    assert limit == (postfix.STRANGER_CONNECTIONS if logins else 0)
+
+
+RECEIVED = """\
+Received: from app.internal (unknown [10.0.0.5])
+	(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))
+	by {host} (Postfix) with ESMTPSA id 4dKz1x2Y3Zz
+	for <someone@example.org>; Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"""
+
+
+def header_check(table, field):
+    """header_checks(5) with pcre_table(5): case is ignored, "." matches a line's end, the first line decides."""
+    for line in table.splitlines():
+        pattern, action = re.fullmatch(r"/(.*)/ (\S+.*)", line).groups()
+        found = re.search(pattern, field, re.IGNORECASE | re.DOTALL)
+        if found:
+            return found.expand(re.sub(r"\$(\d)", r"\\\1", action))
+    return None
+
+
+def test_receivers_see_no_received_field_of_an_application_where_the_file_says_so():
+    document = copy.deepcopy(DOCUMENT)
+    document["streams"]["bulk"]["remove_received"] = True
+    parsed, _findings = fleet_file.parse(document)
+    table = instance(parsed, "mta1", "postfix-bulk")["tables"]["header.pcre"]
+    own = header_check(table, RECEIVED.format(host="mta1.news.example.com"))
+    assert own == (
+        "REPLACE Received: by mta1.news.example.com (Postfix) with ESMTPSA id 4dKz1x2Y3Zz;"
+        " Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"
+    )
+    for host in ("front-mta1.example.com", "app.internal", "mta1xnews.example.com"):
+        assert header_check(table, RECEIVED.format(host=host)) == "IGNORE"
+    assert header_check(table, "Received: (qmail 1 invoked by uid 2); 1 Jan 2026 00:00:00 -0000") == "IGNORE"
+    assert header_check(table, "Subject: Received: from me") is None
+    assert "Received" not in instance(fleet_file.parse(DOCUMENT)[0], "mta1", "postfix-bulk")["tables"]["header.pcre"]
+
+
+def shares_of(**holders):
+    return "".join(f"{group}-{slot:02d} {holder}:\n" for group, holder in holders.items() for slot in range(3))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "interim"),
+    [
+        ({"default": "a"}, {"default": "b"}, {"default": "a"}),
+        ({"default": "a"}, {"default": "a2"}, {"default": "a2"}),
+        ({"default": "a"}, {"default": "a", "new": "b"}, {"default": "a", "new": "a"}),
+        ({"default": "a", "gone": "a2"}, {"default": "b"}, {"default": "a", "gone": "a2"}),
+        ({}, {"default": "b"}, {"default": "b"}),
+    ],
+    ids=["new service", "known service", "new group", "group that goes", "nothing before"],
+)
+def test_no_slot_is_drawn_whose_service_is_not_there_yet(before, after, interim):
+    running = "a unix - - n - - smtp\na2 unix - - n - - smtp\n"
+    assert postfix.interim_shares(shares_of(**before), shares_of(**after), running) == shares_of(**interim)
+
+
+def test_a_new_address_gets_nothing_before_the_reload_and_its_share_after(fleet):
+    document = copy.deepcopy(DOCUMENT)
+    document["streams"]["bulk"]["addresses"].append({"ip": "203.0.113.22", "host": "mta1", "share": 4})
+    document["receivers"] = {"partner": {"domains": ["partner.example.org"]}}
+    before = texts(instance(fleet, "mta1", "postfix-bulk"))
+    after = texts(instance(fleet_file.parse(document)[0], "mta1", "postfix-bulk"))
+    services = {block.service for block in postfix.blocks(before["master.cf"])}
+    interim = dict(
+        line.split(" ", 1)
+        for line in postfix.interim_shares(before["shares"], after["shares"], before["master.cf"]).splitlines()
+    )
+    wanted = dict(line.split(" ", 1) for line in after["shares"].splitlines())
+    assert set(interim) == set(wanted)
+    assert {holder.partition(":")[0] for holder in interim.values()} <= services
+    assert not {holder.partition(":")[0] for holder in wanted.values()} <= services
+
+
 addresses = st.lists(
     st.tuples(st.integers(1, 250), st.integers(0, 50)), min_size=1, max_size=20, unique_by=lambda pair: pair[0]
 ).map(
@@ -247,3 +347,15 @@ def test_mail_leaves_the_queue_by_the_time_that_keys_wait_for(seconds):
     late = found["maximal_backoff_time"] + found["queue_run_delay"]
     assert postfix.last_try_seconds(seconds) == seconds + late
     assert late <= seconds / 5
+
+
+def test_the_front_feeds_the_host_that_sends():
+    document = copy.deepcopy(DOCUMENT)
+    document["streams"]["alerts"]["addresses"] = [
+        {"ip": "203.0.113.30", "host": "mta2", "share": 0},
+        {"ip": "203.0.113.31", "host": "mta1"},
+    ]
+    for share, port_of in ((0, "forward-host:[10.0.0.11]:2528"), (1, "forward:[127.0.0.1]:2528")):
+        document["streams"]["alerts"]["addresses"][0]["share"] = share
+        front = instance(fleet_file.parse(document)[0], "mta2", "postfix-front")
+        assert f"FILTER {port_of}\n" in front["tables"]["header.pcre"]

@@ -87,6 +87,7 @@ class Signer:
     steps: int = SILENT_STEPS
     connections: int = 0
     shown: list[str] = field(default_factory=list)
+    named: list[tuple[str, str]] = field(default_factory=list)  # each domain with the instance that asked
 
     def __enter__(self) -> Signer:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -110,6 +111,7 @@ class Signer:
         with connection, connection.makefile("rwb") as stream:
             fields: list[signature.Field] = []
             body = b""
+            instance = ""
             while True:
                 head = stream.read(4)
                 if len(head) < 4:
@@ -118,6 +120,8 @@ class Signer:
                 command, data = packet[:1], packet[1:]
                 if command == b"O":
                     self._send(stream, b"O" + struct.pack("!III", 6, 0x11, self.steps))
+                elif command == b"D" and data.startswith(b"C{daemon_name}\0"):
+                    instance = data.split(b"\0")[1].decode()
                 elif command == b"M":
                     fields, body = [], b""
                 elif command == b"L":
@@ -128,6 +132,7 @@ class Signer:
                 elif command == b"E":
                     if len(self.shown) >= self.patience:
                         return
+                    self.named.append((dict(fields)["From"].rpartition("@")[2], instance))
                     self._answer(stream, fields, body)
 
     def _answer(self, stream: Any, fields: list[signature.Field], body: bytes) -> None:

@@ -54,6 +54,23 @@ def test_the_keys_that_signed_are_told_and_the_others_are_held(directory: Path) 
     assert signer.connections <= (os.cpu_count() or 1)
 
 
+def test_each_stream_is_asked_for_its_own_domains(directory: Path) -> None:
+    pairs = [pair("a.test", "s1"), pair("b.test", "s1"), pair("c.test", "s1")]
+    place(directory, *pairs)
+    streams = {"one": {"from": {"a.test": "a.test", "c.test": "c.test"}}, "two": {"from": {"b.test": "b.test"}}}
+    signer_files.write([rspamd.admission_file(str(directory), {"streams": streams, "front": None})])
+    with Signer(directory / "sock", pairs) as signer:
+        found = gather(directory, "a.test", "b.test", "c.test", "new.test")
+    assert found["unknown"] == ["new.test"]
+    assert sorted(signer.named) == [("a.test", "one"), ("b.test", "two"), ("c.test", "one"), ("new.test", "")]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"streams": []}', b'{"streams": {"a": {}}}'])
+def test_a_file_of_streams_that_is_broken_names_none(directory: Path, content: bytes) -> None:
+    (directory / "streams.json").write_bytes(content)
+    assert rspamd.stream_by_domain(str(directory)) == {}
+
+
 def test_a_domain_that_left_the_fleet_is_asked_about_while_it_is_signed_for(directory: Path) -> None:
     left = pair("left.test", "s1")
     place(directory, left)
