@@ -72,6 +72,8 @@ def variants() -> dict[str, list[dict[str, Any]]]:
             del document["streams"]["bulk"]
         if "receivers" in changes:
             bulk["receivers"] = changes["receivers"]
+        if "group" in changes:
+            document["receivers"] = {"partner": {"domains": changes["group"], "concurrency": 5}}
         return instances(document)
 
     broken = variant()
@@ -86,6 +88,8 @@ def variants() -> dict[str, list[dict[str, Any]]]:
         "moved": variant(port=2701),
         "slower": variant(receivers={"default": {"concurrency": 7}}),
         "removed": variant(without_bulk=True),
+        "grouped": variant(group=["partner.test"]),
+        "regrouped": variant(group=["partner.test"], without_first=True),
         "broken": broken,
         "silent": silent,
     }
@@ -100,7 +104,8 @@ def start() -> None:
         "apt-get update && apt-get install -y --no-install-recommends postfix postfix-lmdb postfix-pcre"
         " && mkdir -p /root/lib/ansible_collections/mailops/mta/plugins"
         " && for ip in 198.18.9.1 198.18.9.9 198.18.1.10 198.18.1.11 198.18.1.20 198.18.1.21;"
-        " do ip addr add $ip/32 dev lo || exit 1; done; echo nameserver 127.0.0.1 > /etc/resolv.conf"
+        " do ip addr add $ip/32 dev lo || exit 1; done; echo nameserver 127.0.0.1 > /etc/resolv.conf;"
+        " echo 198.18.9.9 partner.test >> /etc/hosts"
     )
     podman("exec", "-e", "DEBIAN_FRONTEND=noninteractive", NODE, "sh", "-c", install)
 

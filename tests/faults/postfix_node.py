@@ -38,9 +38,14 @@ def apply(variant: str, **settings: str) -> postfix.Outcome:
     return outcome
 
 
-def load_of(ports: tuple[int, ...] = (2601,), domain: str = "bulk.fault.test", pace: float = 0.01) -> Load:
+def load_of(
+    ports: tuple[int, ...] = (2601,),
+    domain: str = "bulk.fault.test",
+    pace: float = 0.01,
+    domains: tuple[str, ...] = (),
+) -> Load:
     """Four senders."""
-    return Load(f"{next(serial)}", SINK, [(ports, f"a@{domain}")] * 4, pace)
+    return Load(f"{next(serial)}", SINK, [(ports, f"a@{domain}")] * 4, pace, domains)
 
 
 def verdict(name: str, load: Load, patience: float, **more: object) -> bool:
@@ -175,6 +180,44 @@ def address_drain() -> bool:
     )
 
 
+def additions() -> bool:
+    """Addresses and receiver groups come and go under load: nothing is deferred, and nothing is late.
+
+    A message that is given to a service before the reload has started it waits 300 seconds. The stream beside it, which
+    no change touches, says how slow the machine is.
+    """
+    apply("less", retire="1")
+    time.sleep(1.1)
+    apply("less", retire="1")  # so that the services of the first address are gone
+    begin = len(LOG.read_text(encoding="utf-8"))
+    load = load_of(pace=0.02, domains=(f"[{SINK}]", "partner.test"))
+    other = load_of(ports=(2602,), domain="other.fault.test", pace=0.1)
+    done = []
+    for _round in range(3):
+        for variant in ("base", "grouped", "regrouped", "less"):
+            time.sleep(1.2)
+            done += apply(variant, retire="1").actions
+    time.sleep(2)
+    load.stop()
+    other.stop()
+    late = load.lost(60) | other.lost(60)
+    log = LOG.read_text(encoding="utf-8")[begin:]
+    usual = max(other.delays())
+    apply("base")
+    good = verdict("other stream meanwhile", other, 300)
+    return good and verdict(
+        "additions",
+        load,
+        300,
+        reloads=done.count("postfix-bulk: reload"),
+        longest_s=round(load.delays()[0], 1),
+        longest_of_the_other_stream_s=round(usual, 1),
+        none_late=not late and load.delays()[0] < 10 + usual,
+        none_deferred="status=deferred" not in log,
+        none_without_a_service="transport unavailable" not in log,
+    )
+
+
 def stream_removal() -> bool:
     """A stream leaves the fleet with mail in its queue, while another one works on."""
     apply("base")
@@ -242,6 +285,7 @@ SCENARIOS = {
     "port": port_moves,
     "broken": broken_settings,
     "shares": share_changes,
+    "additions": additions,
     "address": address_drain,
     "stream": stream_removal,
 }

@@ -398,6 +398,7 @@ async def main(path: str) -> None:
             "ident": "ESMTP receiver simulator",
             "tls_context": context,
             "enable_SMTPUTF8": True,
+            "data_size_limit": entry.get("size_bytes", 33554432),
             "timeout": 300,
             "loop": loop,
         }

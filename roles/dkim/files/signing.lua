@@ -25,8 +25,9 @@ local SINGLE = {
 }
 -- RFC 5322 2.1.1: 998 bytes without CRLF. Servers on the way fold or refuse longer lines.
 local LONG_LINE = regexp.create('/^[^\\n\\r]{999}/rm')
--- RFC 5322 2.3: CR and LF occur only together; RFC 5321 4.1.1.4: no NUL. What is left of them differs by server.
-local STRAY = regexp.create('/\\r(?!\\n)|\\x00/r')
+-- RFC 5322 2.3: CR and LF occur only together, and no NUL. rspamd takes VT and FF for white space where RFC 6376 3.4.4
+-- does not, so verifiers would find another body.
+local STRAY = regexp.create('/\\r(?!\\n)|[\\x00\\x0b\\x0c]/r')
 
 local function set(list)
   local found = {}
@@ -151,7 +152,7 @@ local function admitted(task, name, stream)
     return nil, 'a line has more than 998 bytes: fold the header field, or encode the body (quoted-printable, base64)'
   end
   if STRAY:search(content, true) then
-    return nil, 'the message holds a CR without LF, or a NUL: encode the body (quoted-printable, base64)'
+    return nil, 'the message holds a CR without LF, or a NUL, VT or FF: encode the body (quoted-printable, base64)'
   end
   return domain
 end
