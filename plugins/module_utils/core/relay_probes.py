@@ -72,7 +72,7 @@ def refusal(code: int) -> str:
     return REFUSED if code >= 500 else UNKNOWN
 
 
-# Recipients by which servers have been made to relay, as MAPS and nmap collected them, and the domain that the address
+# Recipients by which servers have been made to relay, as relay tests (MAPS, nmap) collected them, and the domain that the address
 # belongs to at the end.
 _FORMS: tuple[tuple[str, str, str], ...] = (
     ("percent hack", "<$USER%$THERE>", ""),
@@ -212,12 +212,12 @@ def _commands(recipient: str, own: str) -> Iterator[Probe]:
     for asked in ("postmaster", "root", "staff"):
         yield Probe("EXPN", (f"EXPN {asked}",), opens=("250",), refuses=("2",))
     yield Probe("ETRN", (f"ETRN {own}",), opens=("2",), refuses=("458", "459"))
-    for keyword, asked in (
+    for keyword, sets in (
         ("XCLIENT", ("ADDR=127.0.0.1", "NAME=localhost ADDR=127.0.0.1", "ADDR=IPV6:::1", "LOGIN=postmaster")),
         ("XFORWARD", ("ADDR=127.0.0.1", "NAME=localhost ADDR=127.0.0.1 PROTO=ESMTP HELO=localhost")),
     ):
         yield Probe(keyword, offers=keyword)
-        for attributes in asked:
+        for attributes in sets:
             yield Probe(keyword, (f"{keyword} {attributes}",), opens=("2",))
     yield Probe("AUTH before TLS", offers="AUTH", plain=True)
     for mechanism in ("PLAIN", "LOGIN"):
