@@ -72,8 +72,8 @@ def refusal(code: int) -> str:
     return REFUSED if code >= 500 else UNKNOWN
 
 
-# Recipients by which servers have been made to relay, as relay tests (MAPS, nmap) collected them, and the domain that the address
-# belongs to at the end.
+# Recipients by which servers have been made to relay, as relay tests (MAPS, nmap) collected them, and the domain that
+# each belongs to at the end.
 _FORMS: tuple[tuple[str, str, str], ...] = (
     ("percent hack", "<$USER%$THERE>", ""),
     ("percent hack", "<$USER%$THERE@$OWN>", "$OWN"),
