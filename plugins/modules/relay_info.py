@@ -6,7 +6,9 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: relay_info
-short_description:
+short_description: Try from outside whether a mail server is open to strangers
+version_added: 0.1.0
+description:
   - Connects to every listener and tries what has made mail servers relay, take text or give away what they should not.
     Foreign recipients in every spelling, the bare recipient postmaster with and without delivery reports, DATA and
     BDAT, XCLIENT, XFORWARD, VRFY, EXPN, ETRN, AUTH before TLS, and commands in front of the TLS handshake.
