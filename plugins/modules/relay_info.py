@@ -6,11 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: relay_info
-short_description: Try from outside whether a mail server takes mail for others
+short_description: Try from outside whether a mail server is open to strangers
 version_added: 0.1.0
 description:
-  - Connects to every listener and asks it to take mail for a foreign recipient, once from each sender.
-    It stops before DATA, so no message is ever sent.
+  - Connects to every listener and tries what has made mail servers relay, take text or give away what they should not.
+    Foreign recipients in every spelling, the bare recipient postmaster with and without delivery reports, DATA and
+    BDAT, XCLIENT, XFORWARD, VRFY, EXPN, ETRN, AUTH before TLS, and commands in front of the TLS handshake.
+    The page docs/proof.md of the collection lists them and says what counts as open.
+  - No message is ever sent. Where a server takes text, the connection ends before the text does.
   - Run it on a host that no listener allows, else it proves nothing.
 options:
   listeners:
@@ -66,8 +69,9 @@ EXAMPLES = r"""
 RETURN = r"""
 results:
   description:
-    - One entry for each address and port. The state C(open) takes foreign mail, C(refused) answers and refuses it,
-      C(closed) has no listener, C(filtered) gives no answer at all, C(unknown) neither took nor refused it for good.
+    - One entry for each address and port. The state C(open) lets strangers in, and C(detail) names the probes that show
+      it. C(refused) answers and refuses all of them, C(closed) has no listener, C(filtered) gives no answer at all,
+      C(unknown) neither took nor refused one of them for good, or stopped answering.
   returned: always
   type: list
   elements: dict
@@ -77,88 +81,25 @@ results:
       port: 2525
       state: refused
       detail: "554 5.7.1 Client host rejected: Access denied"
+probes:
+  description: How many probes of each family were there to try on every listener.
+  returned: always
+  type: dict
+  sample: {foreign recipient: 20, percent hack: 24, VRFY: 4}
 """
 
-import smtplib
-import socket
-import ssl
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core.relay_probes import families, opened, probes, verdict
+from ansible_collections.mailops.mta.plugins.module_utils.shell.relay import outcomes
 
 AT_ONCE = 32
-IMPLICIT_TLS_PORT = 465
 
 
 def probe(host: str, ip: str, port: int, recipient: str, senders: list, timeout_seconds: float) -> dict:
-    outcomes = []
-    for sender in senders:
-        outcomes.append(attempt(ip, port, recipient, sender, timeout_seconds))
-        if outcomes[-1][0] in ("open", "closed", "filtered"):
-            break
-    return {"host": host, "ip": ip, "port": port, **verdict(outcomes)}
-
-
-def verdict(outcomes: list) -> dict:
-    """Open if once open; else what all attempts agree on; else unknown, with what disagrees."""
-    for wanted in ("open", "unknown"):
-        for state, detail in outcomes:
-            if state == wanted:
-                return {"state": state, "detail": detail}
-    states = {state for state, _detail in outcomes}
-    if len(states) == 1:
-        return {"state": states.pop(), "detail": outcomes[0][1]}
-    return {"state": "unknown", "detail": "; ".join(dict.fromkeys(detail for _state, detail in outcomes))}
-
-
-def attempt(ip: str, port: int, recipient: str, sender: str, timeout_seconds: float) -> tuple[str, str]:
-    """One conversation up to RCPT: its state, and what was said."""
-    try:
-        try:
-            connection = dial(ip, port, timeout_seconds)
-        except (socket.timeout, TimeoutError):
-            # A lost packet or a stale neighbour entry is no firewall.
-            connection = dial(ip, port, timeout_seconds)
-    except ConnectionRefusedError as fault:
-        return "closed", str(fault)
-    except (socket.timeout, TimeoutError):
-        return "filtered", "no answer"
-    except OSError as fault:
-        return "unknown", f"{type(fault).__name__}: {fault}"
-    try:
-        replies = [connection.getreply()]
-        for command in ("EHLO probe.invalid", f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"):
-            if not 200 <= replies[-1][0] < 400:
-                break
-            replies.append(connection.docmd(command))
-        else:
-            if 200 <= replies[-1][0] < 400:
-                return "open", f"{spoken(replies[-1])} (sender '{sender}')"
-        return ("refused" if replies[-1][0] >= 500 else "unknown"), spoken(replies[-1])
-    except smtplib.SMTPServerDisconnected as fault:
-        # smtplib makes a hang-up of a time-out.
-        if isinstance(fault.__context__, (socket.timeout, TimeoutError)):
-            return "unknown", "it took the connection and then said nothing in time"
-        return "refused", "it hangs up"
-    except (OSError, smtplib.SMTPException) as fault:
-        return "unknown", f"{type(fault).__name__}: {fault}"
-    finally:
-        connection.close()
-
-
-def dial(ip: str, port: int, timeout_seconds: float) -> smtplib.SMTP:
-    raw = socket.create_connection((ip, port), timeout_seconds)
-    if port == IMPLICIT_TLS_PORT:
-        # A relay is open whoever signed its certificate.
-        context = ssl._create_unverified_context()
-        raw = context.wrap_socket(raw)
-    connection = smtplib.SMTP(timeout=timeout_seconds, local_hostname="probe.invalid")
-    connection.sock = raw
-    return connection
-
-
-def spoken(reply: tuple[int, bytes]) -> str:
-    return f"{reply[0]} {reply[1].decode('utf-8', 'replace')}"[:300].replace("\n", " ")
+    by, said = outcomes(ip, port, probes(recipient, senders), timeout_seconds)
+    return {"host": host, "ip": ip, "port": port, **(opened(by) if by else verdict(said))}
 
 
 def main() -> None:
@@ -185,7 +126,7 @@ def main() -> None:
                 lambda target: probe(*target, parameters["recipient"], senders, parameters["timeout_seconds"]), targets
             )
         )
-    module.exit_json(changed=False, results=results)
+    module.exit_json(changed=False, results=results, probes=families(parameters["recipient"], senders))
 
 
 if __name__ == "__main__":

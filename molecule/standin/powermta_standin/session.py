@@ -233,16 +233,18 @@ class Session:
         self.say("354 end with a line of one dot")
         lines: list[bytes] = []
         size, limit = 0, self._most_bytes()
+        whole = True  # the line before ended with CRLF: behind any other end a dot is text, else mail is smuggled in
         while True:
             line = self.file.readline(1 << 20)
             if not line:
                 raise Goodbye
-            if line in (b".\r\n", b".\n"):
+            if line == b".\r\n" and whole:
                 break
+            whole = line.endswith(b"\r\n")
             line = line[1:] if line.startswith(b".") else line
             size += len(line)
             if not limit or size <= limit:
-                lines.append(line.removesuffix(b"\n").removesuffix(b"\r") + b"\r\n")
+                lines.append(line.removesuffix(b"\n").removesuffix(b"\r").replace(b"\r", b" ") + b"\r\n")
         if limit and size > limit:
             self.say("552 5.3.4 the message is too large")
         else:

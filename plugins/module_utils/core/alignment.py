@@ -18,6 +18,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UN
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.relay_probes import CLOSED, FILTERED, OPEN, REFUSED
 
 OK = "ok"
 WARN = "warn"
@@ -649,12 +650,6 @@ def _result(column: str, where: str, evaluated: Any, what: str) -> Verdict:
     )
 
 
-CLOSED = "closed"
-REFUSED = "refused"
-FILTERED = "filtered"  # no answer at all: a firewall, or a vantage that reaches nothing
-OPEN = "open"
-
-
 def _judge_relay(host: str, relay: Sequence[Record] | None, reached: bool) -> Iterable[Verdict]:
     if relay is None:
         return
@@ -669,9 +664,9 @@ def _judge_relay(host: str, relay: Sequence[Record] | None, reached: bool) -> It
     for (ip, state, reply), ports in same.items():
         where = f"{host} {ip} port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))}"
         if state == OPEN:
-            why = "whoever finds it sends spam from your addresses"
-            remedy = f"Narrow inject_from, or run site.yml on {host}"
-            yield _bad(RELAY, where, f"takes mail from outside ({reply})", why, remedy)
+            why = "whoever finds it sends or learns through it what only your applications may"
+            remedy = f"Narrow inject_from, or run site.yml on {host}; docs/proof.md explains each probe"
+            yield _bad(RELAY, where, f"open to strangers: {reply}", why, remedy)
         elif state in (CLOSED, REFUSED) or (state == FILTERED and answering):
             yield Verdict(RELAY, OK)
         else:

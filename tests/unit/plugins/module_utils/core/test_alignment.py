@@ -338,6 +338,15 @@ def test_an_open_relay_is_the_fault_of_its_host_only():
     assert prove(world(), alignment.Seen(relay=relay("open", host="mta1")), hosts=["mta2"]).findings == ()
 
 
+def test_an_open_relay_is_named_by_what_opened_it():
+    opened = "bare postmaster (MAIL FROM:<>, RCPT TO:<postmaster>, DATA): 354 go ahead; open as well: VRFY"
+    (*refused, last) = relay("refused", host="mta1")
+    proof = prove(world(), alignment.Seen(relay=[*refused, {**last, "state": "open", "detail": opened}]))
+    (finding,) = proof.findings
+    assert finding.where == f"{last['host']} {last['ip']} port {last['port']}"
+    assert finding.found == f"open to strangers: {opened}"
+
+
 def test_keys_of_the_key_host_must_be_the_published_ones():
     keys = keys_of()
     keys[0]["values"] = [tags.dkim("rsa", "AAAA")]
