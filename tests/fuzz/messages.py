@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ class Case:
 
     number: int
     stream: lab.Stream
+    domains: Sequence[str]  # all that the stream sends from
     host: str
     port: int
     sender: str
@@ -69,11 +71,12 @@ def words(chance: random.Random, count: int) -> bytes:
     return b" ".join(bytes(chance.choices(b"abcdefghijklmnop", k=chance.randint(1, 9))) for _number in range(count))
 
 
-def froms(chance: random.Random, domain: str, others: Sequence[str]) -> list[bytes]:
+def odd_author(chance: random.Random, domain: str, others: Sequence[str]) -> bytes:
     plain = f"a@{domain}".encode()
     other = f"a@{chance.choice(others)}".encode()
     unicode_form = f"a@{domain.encode().decode('idna')}".encode()
-    one = pick(
+    decomposed = unicodedata.normalize("NFD", unicode_form.decode()).encode()
+    return pick(
         chance,
         plain,
         b"<" + plain + b">",
@@ -101,19 +104,18 @@ def froms(chance: random.Random, domain: str, others: Sequence[str]) -> list[byt
         b"a@" + domain.encode() + b" <" + plain + b">",
         b"a@[198.18.0.1]",
         unicode_form,
-        b"x <" + unicode_form + b">",
+        b"x <" + unicode_form.decode().upper().encode() + b">",
+        decomposed,
         b"\xff\xfe <" + plain + b">",
     )
-    return [one]
 
 
 def fields(chance: random.Random, case: Case, others: Sequence[str]) -> list[tuple[bytes, bytes]]:
-    domain = chance.choice(others) if chance.random() < 0.1 else case.stream.domain
-    if domain == case.stream.domain and chance.random() < 0.6:
-        author = [f"a@{domain}".encode()]
-    else:
-        author = froms(chance, domain, others)
-    found = [(b"From", value) for value in author]
+    foreign = chance.random() < 0.1
+    domain = chance.choice(others if foreign else case.domains)
+    plain = not foreign and chance.random() < 0.6
+    author = f"a@{domain}".encode() if plain else odd_author(chance, domain, others)
+    found = [(b"From", author)]
     found += [
         (
             b"To",
@@ -226,7 +228,9 @@ def message(chance: random.Random, case: Case, others: Sequence[str]) -> bytes:
     return CRLF.join(lines) + end + content
 
 
-def cases(world: lab.Lab, hosts: dict[str, Sequence[str]], seed: int, count: int) -> Iterator[Case]:
+def cases(
+    world: lab.Lab, hosts: dict[str, Sequence[str]], domains: dict[str, Sequence[str]], seed: int, count: int
+) -> Iterator[Case]:
     for index, stream in enumerate(world.streams):
         others = ["elsewhere.test", *(other.domain for other in world.streams if other is not stream)]
         for number in range(count):
@@ -241,6 +245,7 @@ def cases(world: lab.Lab, hosts: dict[str, Sequence[str]], seed: int, count: int
             case = Case(
                 number=index * 1_000_000 + number,
                 stream=stream,
+                domains=domains[stream.name],
                 host=world.host_ips[chance.choice(list(hosts[stream.name]))],
                 port=stream.port,
                 sender=sender,
@@ -353,8 +358,10 @@ def wrong(case: Case, seen: Sequence[dict]) -> str | None:
     return "neither taken nor refused for good"
 
 
-def run(world: lab.Lab, hosts: dict[str, Sequence[str]], seed: int, count: int) -> int:
-    work = list(cases(world, hosts, seed, count))
+def run(
+    world: lab.Lab, hosts: dict[str, Sequence[str]], domains: dict[str, Sequence[str]], seed: int, count: int
+) -> int:
+    work = list(cases(world, hosts, domains, seed, count))
     start = len(lab.read_seen(world))
     begin = time.monotonic()
     print(f"seed {seed}: {len(work)} messages through {', '.join(stream.name for stream in world.streams)}", flush=True)
@@ -402,7 +409,9 @@ def main() -> int:
     inventory = json.loads(listing.stdout)
     postfix = set(inventory["engine_postfix"]["hosts"])
     hosts = {stream.name: [host for host in stream.hosts if host in postfix] for stream in world.streams}
-    return run(world, hosts, options.seed, options.count)
+    proof = lab.plain(inventory["_meta"]["hostvars"]["fleet"]["mta_proof"])
+    domains = {stream["name"]: stream["domains"] for stream in proof["streams"]}
+    return run(world, hosts, domains, options.seed, options.count)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Shows messages to a milter as Postfix does and prints what it answers, one JSON object a line.
 
-usage: milter_client.py SOCKET FILE...
-       milter_client.py --until STOP SOCKET FILE     one after the other until the file STOP is there, five a connection
+usage: milter_client.py SOCKET STREAM FILE...
+       milter_client.py --until STOP SOCKET STREAM FILE   one after the other until the file STOP is there, five a connection
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ CHUNK = 65535
 
 
 class Milter:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, stream: str) -> None:
         self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.connection.settimeout(30)
         self.connection.connect(path)
         self.send(b"O", struct.pack("!III", 6, 0x1FF, 0x1FFFFF))
         self.receive()
+        self.send(b"D", b"C{daemon_name}\x00" + stream.encode() + b"\x00")
         self.send(b"C", b"client.test\x004" + struct.pack("!H", 40000) + b"127.0.0.1\x00")
         self.send(b"H", b"client.test\x00")
 
@@ -75,12 +76,12 @@ class Milter:
                 return {"action": command.decode(), "text": data.rstrip(b"\x00").decode(), "headers": signatures}
 
 
-def load(stop: str, path: str, message: bytes) -> dict[str, object]:
+def load(stop: str, path: str, stream: str, message: bytes) -> dict[str, object]:
     """How many messages were signed and refused, and by which selectors."""
     sent, refused, selectors, end = 0, [], set(), time.monotonic() + 600
     while not os.path.exists(stop) and time.monotonic() < end:
         try:
-            milter = Milter(path)
+            milter = Milter(path, stream)
             for _number in range(5):
                 sent += 1
                 answer = milter.show(message)
@@ -95,15 +96,15 @@ def load(stop: str, path: str, message: bytes) -> dict[str, object]:
 
 def main() -> None:
     if sys.argv[1] == "--until":
-        stop, path, name = sys.argv[2:]
+        stop, path, stream, name = sys.argv[2:]
         with open(name, "rb") as file:
-            print(json.dumps(load(stop, path, file.read())))
+            print(json.dumps(load(stop, path, stream, file.read())))
         return
-    for path in sys.argv[2:]:
+    for path in sys.argv[3:]:
         with open(path, "rb") as file:
             message = file.read()
         try:
-            answer = Milter(sys.argv[1]).show(message)
+            answer = Milter(sys.argv[1], sys.argv[2]).show(message)
         except (OSError, struct.error) as error:
             answer = {"action": "", "text": str(error), "headers": []}
         print(json.dumps({"file": path.rpartition("/")[2], **answer}))

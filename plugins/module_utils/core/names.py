@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Optional
 
@@ -37,12 +38,12 @@ def to_ascii(text: str) -> str:
 
 @functools.cache
 def spellings(name: str) -> tuple[str, ...]:
-    """A canonical name, and the same in U-labels (RFC 5890 2.3.2.1) where these differ."""
+    """A canonical name, and the same in U-labels (RFC 5890 2.3.2.1), composed and decomposed, where these differ."""
     try:
         unicode_name = name.encode("ascii").decode("idna")
     except UnicodeError:
         return (name,)
-    return tuple(dict.fromkeys((name, unicode_name)))
+    return tuple(dict.fromkeys((name, unicode_name, unicodedata.normalize("NFD", unicode_name))))
 
 
 def hostname_problem(name: str) -> Optional[str]:

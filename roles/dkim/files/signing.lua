@@ -60,7 +60,7 @@ local function canonical(domain)
   if domain:match('^[%z\1-\127]*$') then
     return domain:lower():gsub('%.$', '')
   end
-  return (util.normalize_utf8(domain) or domain):gsub('%.$', '')
+  return tostring(util.lower_utf8(domain) or domain):gsub('%.$', '')
 end
 
 -- Read for each message, so that another key signs from one message to the next and without a reload.
