@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
   - Writes the password file and the configuration of Dovecot, for the version that is installed, and sees that Dovecot
-    runs now and after a reboot.
+    runs now, after a reboot and after a failure.
   - Dovecot checks its configuration first. Where it refuses, the old one is put back.
 options:
   passwords:
@@ -66,6 +66,17 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell import files
 
 USERS = "mailops-users"
 CONFIGURATION = "dovecot.conf"
+UNIT = "/etc/systemd/system/dovecot.service.d/mailops.conf"
+UNIT_TEXT = """\
+# Managed by Ansible (mailops.mta.sasl_logins): without Dovecot no application can log in.
+[Unit]
+StartLimitIntervalSec=0
+
+[Service]
+Restart=on-failure
+RestartSec=5
+TimeoutStopSec=20
+"""
 
 
 def main() -> None:
@@ -98,6 +109,7 @@ def main() -> None:
     before = files.read_all(directory, wanted)
     changed = [name for name in wanted if before.get(name) != wanted[name]]
     shown = ({name: texts[name] for name in [CONFIGURATION] if name in texts} for texts in (before, wanted))
+    comes_back = files.read(UNIT) == UNIT_TEXT
     result = {"logins": sorted(passwords), "diff": files.diff(directory, *shown)}
     running = all(
         module.run_command(["systemctl", "--quiet", verb, "dovecot.service"])[0] == 0
@@ -116,11 +128,15 @@ def main() -> None:
                 if CONFIGURATION in before:
                     files.write(os.path.join(directory, CONFIGURATION), before[CONFIGURATION])
                 module.fail_json(msg=f"Dovecot refuses its configuration, the old one was put back: {error.strip()}")
+        if not comes_back:
+            os.makedirs(os.path.dirname(UNIT), exist_ok=True)
+            files.write(UNIT, UNIT_TEXT)
+            module.run_command(["systemctl", "daemon-reload"], check_rc=True)
         if not running:
             module.run_command(["systemctl", "--quiet", "enable", "dovecot.service"], check_rc=True)
         if CONFIGURATION in changed or not running:
             module.run_command(["systemctl", "restart", "dovecot.service"], check_rc=True)
-    module.exit_json(changed=bool(changed) or not running, **result)
+    module.exit_json(changed=bool(changed) or not running or not comes_back, **result)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def bounce_to(world: World, mailbox: str, signed_by: str | None) -> None:
     line = await_seen(
         world,
         f"a bounce to {mailbox}",
-        lambda one: one["event"] == "accepted" and not one["mail_from"] and mailbox in one["rcpt_to"],
+        lambda one: one["event"] == "accepted" and one["mail_from"] == "<>" and mailbox in one["rcpt_to"],
         200,
     )
     prove("MAILER-DAEMON@" in line["from"], f"the bounce is From {line['from']}")

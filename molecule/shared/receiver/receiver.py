@@ -192,13 +192,24 @@ def judge_dmarc(domain: str, mail_from: str, verdict: str, signatures: list[dict
     return {"result": best[0], "domain": domain, "policy": best[3]}
 
 
+def author_domain(headers) -> str:
+    """The domain of the From field as DNS has it; the field may hold UTF-8 (RFC 6532, RFC 8616 5)."""
+    raw = next((value for name, value in headers.raw_items() if name.lower() == "from"), "")
+    text = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    domain = email.utils.parseaddr(text)[1].rpartition("@")[2].lower()
+    try:
+        return domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return domain
+
+
 def judge(message: bytes, headers, ip: str, ehlo: str, mail_from: str) -> dict[str, object]:
     sender = mail_from or f"postmaster@{ehlo}"
     verdict, _ = spf.check2(i=ip, s=mail_from, h=ehlo, timeout=10)
     signatures = [
         judge_signature(message, index, str(value)) for index, value in enumerate(headers.get_all("DKIM-Signature", []))
     ]
-    author = email.utils.parseaddr(str(headers.get("From", "")))[1].rpartition("@")[2].lower()
+    author = author_domain(headers)
     return {
         "spf": {"result": verdict, "domain": sender.rpartition("@")[2]},
         "dkim": signatures,

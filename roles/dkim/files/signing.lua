@@ -29,6 +29,9 @@ local LONG_LINE = regexp.create('/^[^\\n\\r]{999}/rm')
 -- does not, so verifiers would find another body.
 local STRAY = regexp.create('/\\r(?!\\n)|[\\x00\\x0b\\x0c]/r')
 
+-- Such a body is empty for DKIM (RFC 6376 3.4.4), and one empty line for rspamd.
+local BLANK = regexp.create('/\\A[\\r\\n]*[ \\t][ \\t\\r\\n]*\\z/r')
+
 local function set(list)
   local found = {}
   for _, item in ipairs(list or {}) do
@@ -153,6 +156,9 @@ local function admitted(task, name, stream)
   end
   if STRAY:search(content, true) then
     return nil, 'the message holds a CR without LF, or a NUL, VT or FF: encode the body (quoted-printable, base64)'
+  end
+  if BLANK:search(task:get_rawbody(), true) then
+    return nil, 'the body holds white space only: leave it empty'
   end
   return domain
 end
