@@ -16,7 +16,8 @@ options:
   probes:
     description:
       - What to send. The inventory plugin derives it as C(mta_proof.probes) of the host C(fleet).
-      - Each has C(label), C(stream), C(host), C(domain) (of the From address), C(port) and C(recipient).
+      - Each has C(label), C(stream), C(host), C(domain) (of the From address), C(port) and C(recipient), and may have
+        C(sender), the domain of the envelope sender where it is another one.
     type: list
     elements: dict
     required: true
@@ -93,10 +94,11 @@ def message(probe: dict, message_id: str) -> EmailMessage:
 
 def send(probe: dict, run: str, number: int, listener: str, timeout_seconds: float) -> dict:
     message_id = f"<{run}.{probe['label']}.{number}@{probe['domain']}>"
+    sender = f"verify@{probe.get('sender') or probe['domain']}"
     error = None
     try:
         with smtplib.SMTP(listener, int(probe["port"]), "localhost", timeout=timeout_seconds) as connection:
-            connection.send_message(message(probe, message_id), f"verify@{probe['domain']}", [probe["recipient"]])
+            connection.send_message(message(probe, message_id), sender, [probe["recipient"]])
     except (OSError, smtplib.SMTPException) as fault:
         error = f"{type(fault).__name__}: {fault}"
     return {**probe, "message_id": message_id, "error": error}

@@ -4,7 +4,7 @@
 """Shows messages to a milter as Postfix does and prints what it answers, one JSON object a line.
 
 usage: milter_client.py SOCKET STREAM FILE...
-       milter_client.py --until STOP SOCKET STREAM FILE   one after the other until the file STOP is there, five a connection
+       milter_client.py --until STOP SOCKET STREAM FILE   one after the other until STOP is there, five a connection
 """
 
 from __future__ import annotations

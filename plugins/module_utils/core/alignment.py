@@ -9,6 +9,7 @@ judges again until none is left. What could not be found out is unknown, and unk
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
@@ -17,7 +18,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names, rec
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.relay_probes import CLOSED, FILTERED, OPEN, REFUSED
 
 OK = "ok"
@@ -29,10 +30,12 @@ _WORST_FIRST = (FAIL, UNKNOWN, WARN, OK, NOT_ASKED)
 
 FCRDNS, SPF, DKIM, DMARC, MX, REPORTS = "fcrdns", "spf", "dkim", "dmarc", "mx", "reports"
 RECORDS = "records"  # everything else that is to stand in DNS
-SOURCE, TLS, RELAY = "source", "tls", "relay"
-CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, RECORDS, SOURCE, TLS, RELAY)
+SOURCE, TLS, APART, RELAY = "source", "tls", "apart", "relay"
+CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, RECORDS, SOURCE, TLS, APART, RELAY)
 ACTIVE, RETIRING = "active", "retiring"  # lives of keys that mail under way may be signed with
 WELL_KNOWN_PORTS = (25, 465, 587)  # a relay that nobody meant to open stands on one of these
+
+_REFUSED = re.compile(r"\b5\d\d\b")  # an SMTP reply for good, in the words of an exception
 
 Record = Mapping[str, Any]
 _Parsed = TypeVar("_Parsed")
@@ -76,6 +79,7 @@ def expectations(fleet: Fleet) -> dict[str, Any]:
         "front_header": fleet.front.header if fleet.front else None,
         "sink": {"domain": fleet.verify.sink_domain, "host": fleet.verify.sink_host} if fleet.verify else None,
         "probes": list(_probes(fleet)) if fleet.verify else [],
+        "intruders": list(_intruders(fleet)) if fleet.verify else [],
     }
 
 
@@ -121,6 +125,29 @@ def _probes(fleet: Fleet) -> Iterable[dict[str, Any]]:
                     "domain": domain,
                     "port": stream.port,
                     "recipient": f"verify-{address.label}@{sink}",
+                }
+
+
+def _intruders(fleet: Fleet) -> Iterable[dict[str, Any]]:
+    """For each stream and host a message From the domain of another stream, which must be refused at injection.
+
+    PowerMTA takes such a message and bounces it (see docs/powermta.md), so nothing is sent there.
+    """
+    sink = fleet.verify.sink_domain if fleet.verify else ""
+    streams = list(fleet.streams.values())
+    for number, stream in enumerate(streams):
+        other = streams[number - 1]
+        hosts = dict.fromkeys(address.host for address in stream.addresses)
+        for host in hosts if other is not stream else ():
+            if fleet.hosts[host].engine == POSTFIX:
+                yield {
+                    "stream": stream.name,
+                    "host": host,
+                    "label": f"{APART}-{stream.name}",
+                    "domain": other.domain,
+                    "sender": stream.domain,
+                    "port": stream.port,
+                    "recipient": f"{APART}-{stream.name}@{sink}",
                 }
 
 
@@ -228,6 +255,7 @@ def judge(
     for address in addresses:
         stream = by_stream[address["stream"]]
         own = [*_judge_address(address, stream, answers)]
+        own.extend(_judge_apart(address, sent.get(f"{APART}-{address['stream']}", ())))
         if seen.observations is not None:
             header = expected["front_header"]
             own.extend(_judge_arrivals(address, stream, sent.get(address["label"], ()), arrived, header, held))
@@ -573,6 +601,22 @@ def _judge_arrivals(
         else:
             remedy = f"See the queue and the log on {probe['host']}"
             yield _unknown(SOURCE, _of(address, probe), "the sink has not seen it", remedy)
+
+
+def _judge_apart(address: Record, sent: Iterable[Record]) -> Iterable[Verdict]:
+    for probe in sent:
+        if probe["host"] != address["host"]:
+            continue
+        where = f"port {probe['port']} on {probe['host']}"
+        answer = str(probe.get("error") or "")
+        if not answer:
+            found = f"it took a message From {probe['domain']}"
+            why = f"stream {probe['stream']} may send From its own domains only"
+            yield _bad(APART, where, found, why, f"Run site.yml on {probe['host']}")
+        elif _REFUSED.search(answer):
+            yield Verdict(APART, OK)
+        else:
+            yield _unknown(APART, where, answer)
 
 
 def _of(address: Record, probe: Record) -> str:
