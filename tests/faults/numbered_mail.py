@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 BATCH = 20  # messages in one connection
 arrived: collections.Counter = collections.Counter()
 sources: list[tuple[float, str]] = []  # when a message came, and from which address
+arrived_at: dict[str, float] = {}  # when a number came first
 lock = threading.Lock()
 deferring = threading.Event()  # while it is set, the sink takes nothing
 
@@ -42,6 +43,7 @@ class Session(socketserver.StreamRequestHandler):
                     with lock:
                         arrived[number] += 1
                         sources.append((time.time(), self.client_address[0]))
+                        arrived_at.setdefault(number, time.time())
                     self.say("250 taken")
             else:
                 self.say("250 ok")
@@ -62,12 +64,22 @@ class Server(socketserver.ThreadingTCPServer):
 class Load:
     """Senders side by side; what the MTA answered with 250 is counted as accepted, nothing else.
 
-    ``senders``: for each the ports that it takes in turn, and the address that it sends from.
+    ``senders``: for each the ports that it takes in turn, and the address that it sends from. ``domains``: where the
+    recipients are, in turn; by default at the sink's address.
     """
 
-    def __init__(self, name: str, sink: str, senders: Sequence[tuple[Sequence[int], str]], pace: float) -> None:
-        self.name, self.sink, self.pace = name, sink, pace
+    def __init__(
+        self,
+        name: str,
+        sink: str,
+        senders: Sequence[tuple[Sequence[int], str]],
+        pace: float,
+        domains: Sequence[str] = (),
+    ) -> None:
+        self.name, self.pace = name, pace
+        self.domains = domains or [f"[{sink}]"]
         self.accepted: set[str] = set()
+        self.accepted_at: dict[str, float] = {}
         self.going = True
         self.threads = [
             threading.Thread(target=self._send, args=(index, ports, sender), daemon=True)
@@ -88,9 +100,11 @@ class Load:
                         count += 1
                         number = f"{self.name}-{index}-{count}"
                         text = f"From: {sender}\r\nX-Number: {number}\r\nSubject: {number}\r\n\r\nx\r\n"
-                        smtp.sendmail(sender, [f"r{number}@[{self.sink}]"], text)
+                        domain = self.domains[count % len(self.domains)]
+                        smtp.sendmail(sender, [f"r{number}@{domain}"], text)
                         with lock:
                             self.accepted.add(number)
+                            self.accepted_at[number] = time.time()
                         time.sleep(self.pace)
             except (OSError, smtplib.SMTPException):
                 time.sleep(0.1)
@@ -113,3 +127,11 @@ class Load:
 
     def doubled(self) -> int:
         return sum(1 for number in self.accepted if arrived[number] > 1)
+
+    def delays(self) -> list[float]:
+        """How many seconds each message took that has arrived, the longest first."""
+        with lock:
+            return sorted(
+                (arrived_at[number] - self.accepted_at[number] for number in self.accepted_at if number in arrived_at),
+                reverse=True,
+            )

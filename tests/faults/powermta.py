@@ -117,9 +117,13 @@ def variants(world: World) -> dict[str, dict[str, Any]]:
     document = yaml.safe_load(world.fleet_file.read_text(encoding="utf-8"))
     first, second = (address["ip"] for address in document["streams"]["bulk"]["addresses"] if address["host"] == HOST)
 
-    def variant(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def variant(change: Callable[[dict[str, Any]], None], *gone: str) -> dict[str, Any]:
+        """With another ``bulk``, and without the streams that are ``gone`` from this host."""
         changed = copy.deepcopy(document)
         change(changed["streams"]["bulk"])
+        for name in gone:
+            stream = changed["streams"][name]
+            stream["addresses"] = [address for address in stream["addresses"] if address["host"] != HOST]
         parsed, findings = fleet.parse(changed)
         if parsed is None:
             raise Failed("\n".join(map(str, findings)))
@@ -157,6 +161,7 @@ def variants(world: World) -> dict[str, dict[str, Any]]:
         "base": variant(lambda stream: None),
         "slower": variant(lambda stream: stream.update(receivers={"default": {"concurrency": 7}})),
         "less": variant(without(second)),
+        "fewer": variant(without(second), "marketing"),
         "cold": variant(warming(second)),
         "removed": variant(without(first, second)),
     }
