@@ -242,7 +242,7 @@ def wrong(given: dict, case: Case, seen: dict, raw: bytes) -> Iterator[str]:
     if seen["ehlo"] != address["ehlo"]:
         yield f"it came from {ip} as {seen['ehlo']}"
     path = "" if case.sender == "" else case.stream["return_path"]
-    if (seen["mail_from"] or "").rpartition("@")[2] != path:
+    if seen["mail_from"].strip("<>").rpartition("@")[2] != path:
         yield f"its envelope sender is {seen['mail_from']}"
     hidden = case.stream["remove_received"]
     if hidden and ("received" in map(str.lower, seen["headers"]) or b"app.test" in raw or b"app.lab.test" in raw):
@@ -274,7 +274,7 @@ def unreported(given: dict, case: Case) -> Iterator[str]:
         yield f"{len(reports)} reports of it came"
         return
     (report,), address = reports, given["slice"]["streams"][0]["addresses"][0]
-    if report["mail_from"]:
+    if report["mail_from"].strip("<>"):
         yield f"its report is from {report['mail_from']}"
     if (report["source_ip"], report["ehlo"]) not in [(ip, address["ehlo"]) for ip in address["ips"]]:
         yield f"its report comes from {report['source_ip']} as {report['ehlo']}"

@@ -462,7 +462,7 @@ def _policy(stream: Mapping[str, Any], target: str, rules: str) -> list[Node]:
         directive("process-x-virtual-mta", "no"),
         directive("pattern-list", rules),
         _largest_message(stream["max_message_bytes"]),
-        *([directive("hide-message-source", "yes")] if stream.get("remove_received") else []),
+        directive("hide-message-source", _yes(stream.get("remove_received", False))),
     ]
 
 

@@ -240,6 +240,8 @@ def test_the_trace_of_applications_is_left_out_where_the_fleet_says_so():
     assert {file for file in plain if plain[file] != hidden[file]} == {"30-stream-bulk.conf"}
     added = set(hidden["30-stream-bulk.conf"].splitlines()) - set(plain["30-stream-bulk.conf"].splitlines())
     assert {line.strip() for line in added} == {"hide-message-source yes", "remove-header X-Binding,Received"}
+    # A login at another stream's port has that port's settings but for what its own source says.
+    assert plain["30-stream-bulk.conf"].count("hide-message-source no") == 2
     assert judged(hidden) == []
 
 
