@@ -188,6 +188,52 @@ class Routing(Case):
         self.assertFalse(configuration.relays("a@xn--bcher-kva.test"))
 
 
+class Rewriting(Case):
+    def list(self, *rules: str) -> routing.Configuration:
+        lines = "".join(f"{rule}\n" for rule in rules)
+        vmtas = VMTAS.replace("a1.example.com\n", "a1.example.com\nrewrite-list r\n", 1)
+        return self.load(f"{BASE}<rewrite-list r>\n{lines}</rewrite-list>\n{vmtas}")
+
+    def test_the_envelope_sender_by_the_first_rule(self) -> None:
+        for rule, sender, wanted in (
+            ("mail-from *@* *@bounce.test", "a@b.test", "a@bounce.test"),
+            ("mail-from *@* *@bounce.test", "", ""),
+            ("mail-from *@b.test x@*", "a@B.test", "x@B.test"),
+            ("mail-from *@b.test *@c.test", "a@d.test", "a@d.test"),
+            ("mail-from a@* <>", "a@d.test", ""),
+            ("mail-from <> a@d.test", "", "a@d.test"),
+        ):
+            with self.subTest(rule=rule, sender=sender):
+                self.assertEqual(self.list(rule).rewritten("a-1", sender), wanted)
+        self.assertEqual(self.list("mail-from *@* *@bounce.test").rewritten("a-2", "a@b.test"), "a@b.test")
+
+    def test_the_from_field_by_its_own_rules(self) -> None:
+        configuration = self.list("from-domain *.b.test c.test")
+        self.assertEqual(configuration.from_domain("a-1", "x.b.test"), "c.test")
+        self.assertEqual(configuration.from_domain("a-1", "b.test"), "b.test")
+        self.assertEqual(configuration.rewritten("a-1", "a@x.b.test"), "a@x.b.test")
+
+
+class Recipients(Case):
+    def test_a_name_without_a_domain_becomes_one_of_ours_unless_that_is_switched_off(self) -> None:
+        configuration = self.load(BASE + "host-name mail.a.test\npostmaster boss@b.test\n")
+        for address, wanted in (
+            ("postmaster", "postmaster@mail.a.test"),
+            ("user@host", "user@host.a.test"),
+            ("@x.test,@y.test:user@z.test", "user@z.test"),
+            ("user@[192.0.2.1]", "user@[192.0.2.1]"),
+        ):
+            self.assertEqual(configuration.qualified({}, address), wanted)
+        off = {"auto-qualify-domain": ["no"]}
+        for address in ("postmaster", '"postmaster"', "user@host", "@z.test", "user@", "user@.test", "a@b c.test"):
+            with self.subTest(address=address), self.assertRaises(ValueError):
+                configuration.qualified(off, address)
+        self.assertEqual(configuration.final("POSTMASTER@mail.a.test"), ["a@b.test", "boss@b.test"])
+        self.assertEqual(configuration.final("postmaster@other.test"), ["postmaster@other.test"])
+        self.assertTrue(configuration.relays("any@mail.a.test"))
+        self.assertFalse(configuration.relays("user%mail.a.test@other.test"))
+
+
 class Queueing(Case):
     def queues(self, text: str) -> queues.Queues:
         configuration = self.load(text.replace("/var/spool/pmta", str(self.root / "spool")))

@@ -129,7 +129,12 @@ import datetime
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta, powermta_drain, powermta_set
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    powermta,
+    powermta_dkim,
+    powermta_drain,
+    powermta_set,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta as shell
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_operation
 
@@ -170,6 +175,7 @@ def configure(params, check_mode, today, root=shell.ROOT):
     host = params["host"]
     options = powermta.Options(
         today=today,
+        directory=shell.Paths(root).conf_d,
         passwords=_passwords(host, params["passwords"]),
         monitor_from=tuple(params["monitor_from"]),
         monitor_port=params["monitor_port"],
@@ -187,9 +193,12 @@ def configure(params, check_mode, today, root=shell.ROOT):
         if shell.running() and not shell.is_ours(root):
             _refuse_to_strand(wanted)
         stays = powermta_drain.draining(before, wanted, queued)
-        gone = {name: None for name in before if name != powermta.DKIM}
+        # The role dkim writes the keys; what a virtual MTA includes must be there before the role was here.
+        kept = {*powermta.keys_files(host), *stays.files, powermta.DKIM}
+        gone = {name: None for name in before if name not in kept}
+        empty = {name: powermta_dkim.without_keys() for name in powermta.keys_files(host) if name not in before}
         change = shell.apply(
-            {**gone, **wanted, powermta.DRAINING: stays.fragment},
+            {**gone, **empty, **wanted, powermta.DRAINING: stays.fragment},
             start=True,
             check_mode=check_mode,
             version=params["version"],

@@ -11,7 +11,7 @@ short_description: Tell PowerMTA which DKIM keys sign
 version_added: 0.1.0
 author: mailops.mta contributors (@mailops)
 description:
-  - Writes the lines C(domain-key) for the keys that sign into the fragment C(70-dkim.conf) of PowerMTA's configuration,
+  - Writes a line C(domain-key) for each key that signs into a file of its domain in PowerMTA's configuration,
     with the state of the key store that they are of. It is the counterpart of M(mailops.mta.dkim_signer).
   - The fragment becomes part of a new set of the whole configuration, which takes the place of the old one at once and
     is read by a reload. Where PowerMTA refuses it, the old set comes back and runs on.
@@ -137,7 +137,7 @@ def _configure(files, params, check_mode, root):
     signing = [signer_files.key_of(given) for given in params["signing"]]
     path = os.path.join(powermta.Paths(root).conf_d, powermta_dkim.FRAGMENT)
     try:
-        before = powermta_dkim.fragment(powermta.current(root).get(powermta_dkim.FRAGMENT))
+        before = powermta_dkim.installed(powermta.current(root))
     except ValueError as error:
         remedy = "Put back the fragment that the role dkim wrote, or delete it, and run mailops.mta.rotate_dkim"
         raise signer_files.SignerError(f"{path}: {error}, so an older one cannot be refused. {remedy}") from None
@@ -145,11 +145,11 @@ def _configure(files, params, check_mode, root):
     staying = powermta_dkim.staying(before, params["domains"], datetime.date.today(), params["keep_days"])
     staying = [one for one in staying if os.path.exists(one.path)]
     try:
-        text = powermta_dkim.domain_keys(signing, serial, files.place, staying)
+        texts = powermta_dkim.domain_keys(signing, serial, files.place, params["domains"], staying, before.files)
     except ValueError as error:
         raise signer_files.SignerError(str(error)) from None
     signer_files.refuse_missing(files, keys, signing, check_mode)
-    change = powermta.apply({powermta_dkim.FRAGMENT: text}, check_mode=check_mode, version=params["version"], root=root)
+    change = powermta.apply(texts, check_mode=check_mode, version=params["version"], root=root)
     # PowerMTA has left them, or will not find them when it starts.
     stale = files.stale((key for key, _private in keys), strangers=False)
     stale = [path for path in stale if path not in {one.path for one in staying}]

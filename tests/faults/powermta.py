@@ -10,6 +10,7 @@ it proves. The messages of powermta_node.py are numbered, and go out while all o
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import os
 import subprocess
@@ -23,10 +24,10 @@ from world_of_faults import ENVIRONMENT, ROOT, Failed, World, changes, prove, re
 
 WORLD = 7
 HOST = "mta3"
+COLD = 25  # messages of a day to one receiver, of an address that warms up
 SEED = int(os.environ.get("MTA_FAULTS_SEED", "5"))
 SITE = ("playbooks/site.yml", "--tags", "addresses,powermta")
 PASSWORD = "lab-only-password"
-CONTROL = "Package: hello\nVersion: 5.0\nArchitecture: all\nMaintainer: nobody <nobody@lab.test>\nDescription: other\n"
 OTHER = "Package: hello\nVersion: 5.0\nArchitecture: all\nMaintainer: a <a@lab.test>\nDescription: another package\n"
 NODE = "/root/node.py"
 LIBRARY = "/root/lib/ansible_collections/mailops/mta/plugins"
@@ -104,7 +105,7 @@ def under_mail(world: World) -> int:
     for name, target in (("powermta_node.py", NODE), ("numbered_mail.py", "/root/lib/numbered_mail.py")):
         run("podman", "cp", str(Path(__file__).with_name(name)), f"{node}:{target}")
     command = ["podman", "exec", "-i", "-e", "PYTHONPATH=/root/lib", node, "python3", "-u", NODE]
-    given = {"variants": variants(world), "seed": SEED, "listen": world.ip(0, 13)}
+    given = {"variants": variants(world), "seed": SEED, "listen": world.ip(0, 13), "cold": COLD}
     return subprocess.run(command, input=json.dumps(given), text=True, env=ENVIRONMENT, check=False).returncode
 
 
@@ -116,9 +117,13 @@ def variants(world: World) -> dict[str, dict[str, Any]]:
     document = yaml.safe_load(world.fleet_file.read_text(encoding="utf-8"))
     first, second = (address["ip"] for address in document["streams"]["bulk"]["addresses"] if address["host"] == HOST)
 
-    def variant(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def variant(change: Callable[[dict[str, Any]], None], *gone: str) -> dict[str, Any]:
+        """With another ``bulk``, and without the streams that are ``gone`` from this host."""
         changed = copy.deepcopy(document)
         change(changed["streams"]["bulk"])
+        for name in gone:
+            stream = changed["streams"][name]
+            stream["addresses"] = [address for address in stream["addresses"] if address["host"] != HOST]
         parsed, findings = fleet.parse(changed)
         if parsed is None:
             raise Failed("\n".join(map(str, findings)))
@@ -143,10 +148,21 @@ def variants(world: World) -> dict[str, dict[str, Any]]:
 
         return change
 
+    def warming(ip: str) -> Callable[[dict[str, Any]], None]:
+        def change(stream: dict[str, Any]) -> None:
+            stream["warmup"] = {"messages_per_day": [COLD]}
+            for address in stream["addresses"]:
+                if address["ip"] == ip:
+                    address["warmup_from"] = datetime.datetime.now(datetime.timezone.utc).date()
+
+        return change
+
     return {
         "base": variant(lambda stream: None),
         "slower": variant(lambda stream: stream.update(receivers={"default": {"concurrency": 7}})),
         "less": variant(without(second)),
+        "fewer": variant(without(second), "marketing"),
+        "cold": variant(warming(second)),
         "removed": variant(without(first, second)),
     }
 

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import smtplib
 import socketserver
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 # The module's own work needs nothing of Ansible, which is not on this host.
 sys.modules["ansible"] = types.ModuleType("ansible")
@@ -29,7 +31,7 @@ sys.modules["ansible.module_utils.basic"].AnsibleModule = None
 from ansible_collections.mailops.mta.plugins.module_utils.core import powermta as core
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration as module
-from numbered_mail import Load, Server, Session, arrived, deferring, lock, sources
+from numbered_mail import Load, Server, Session, arrived, arrived_at, deferring, lock, sources
 
 GIVEN = json.load(sys.stdin)
 VARIANTS = GIVEN["variants"]
@@ -40,6 +42,11 @@ LEAVES = next(
     for address in STREAMS["bulk"]["addresses"]
     if address["name"] not in {one["name"] for one in VARIANTS["less"]["host"]["streams"][-1]["addresses"]}
 )
+FRONT = VARIANTS["base"]["host"]["front"]
+SENDS_REPORTS = VARIANTS["base"]["host"]["streams"][0]["addresses"][0]
+POST = "127.0.0.3"  # a receiver that refuses in several ways, and takes the reports
+DNS = ("127.0.0.1", 53)
+LATEST_SECONDS = 10.0
 KILLS = 12
 PATIENCE_SECONDS = 60
 PACE_SECONDS = 0.02
@@ -62,6 +69,66 @@ class Names(socketserver.BaseRequestHandler):
         asked, sock = self.request
         question = asked[12 : asked.index(b"\0", 12) + 5]
         sock.sendto(asked[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question, self.client_address)
+
+
+class Post(socketserver.StreamRequestHandler):
+    """It refuses by the recipient's name, and takes what has no sender."""
+
+    reports: ClassVar[list[dict[str, str]]] = []
+    holding = threading.Event()  # what drains waits
+
+    def handle(self) -> None:
+        self.say("220 post")
+        told = {"ip": self.client_address[0]}
+        while line := self.rfile.readline().decode("utf-8", "replace"):
+            verb, rest = line[:4].upper(), line.strip().lower()
+            if verb == "EHLO":
+                told["ehlo"] = rest[5:]
+                self.say("250-post\r\n250 SIZE 3000")
+            elif verb == "MAIL":
+                told["sender"] = rest.partition("<")[2].partition(">")[0]
+                size = int(rest.partition("size=")[2].partition(" ")[0] or 0)
+                self.say("552 5.3.4 it is too large" if size > 3000 and told["sender"] else "250 ok")
+            elif verb == "RCPT":
+                told["rcpt"] = rest.partition("<")[2].partition(">")[0]
+                self.say(self._answer(told["rcpt"].partition("@")[0].partition("-")[0]))
+            elif verb == "DATA":
+                self.say("354 go")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                if not told["sender"]:
+                    with lock:
+                        self.reports.append({**told, "text": b"".join(lines).decode("utf-8", "replace")})
+                self.say("250 taken" if not told["sender"] else "554 5.6.0 not that content")
+            else:
+                self.say("221 bye" if verb == "QUIT" else "250 ok")
+                if verb == "QUIT":
+                    return
+
+    def _answer(self, name: str) -> str:
+        if name == "old" or (name == "draining" and self.holding.is_set()):
+            return "450 4.2.0 later"
+        return "550 5.1.1 no such mailbox" if name in ("gone", "draining") else "250 ok"
+
+    def say(self, text: str) -> None:
+        self.wfile.write(text.encode() + b"\r\n")
+
+
+class Pulse:
+    """How long this process itself had to wait for its turn while something was measured."""
+
+    def __enter__(self) -> Pulse:
+        self.longest, self._going = 0.0, True
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._going = False
+
+    def _beat(self) -> None:
+        while self._going:
+            begin = time.monotonic()
+            time.sleep(0.05)
+            self.longest = max(self.longest, time.monotonic() - begin)
 
 
 def load_of(name: str, streams: tuple[str, ...]) -> Load:
@@ -124,6 +191,7 @@ def bounces(status: str = "") -> list[str]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             found += [row["rcpt"] for row in rows if row["type"] == "b" and row["dsnStatus"].startswith(status)]
+    found = [rcpt for rcpt in found if not rcpt.endswith(f"@[{POST}]")]  # those are to bounce
     return found
 
 
@@ -241,6 +309,12 @@ def a_stream_leaves_and_comes_back(load: Load) -> None:
     runs_on(load, "with the stream")
 
 
+def seconds_of(variant: str) -> float:
+    begin = time.monotonic()
+    configure(variant)
+    return time.monotonic() - begin
+
+
 def killed(variant: str, moment: float) -> bool:
     """Whether a run was killed at this moment, in seconds; False where it was faster."""
     child = os.fork()
@@ -256,9 +330,7 @@ def killed(variant: str, moment: float) -> bool:
 
 def a_killed_run_is_finished_by_the_next(load: Load) -> None:
     dice = random.Random(GIVEN["seed"])
-    begin = time.monotonic()
-    configure("slower")
-    takes = time.monotonic() - begin
+    takes = min(map(seconds_of, ("slower", "base", "slower")))  # the fastest: the machine may be busy
     moments = [takes * 1.1 * (number + dice.random()) / KILLS for number in range(KILLS)]
     dice.shuffle(moments)
     died, new = 0, 0
@@ -295,6 +367,111 @@ def two_runs_at_once(load: Load) -> None:
     runs_on(load, "after two runs at once")
 
 
+def a_cold_address_takes_its_schedule_and_no_more(load: Load) -> None:
+    """One that warms up gets so many messages of a day; the warm one beside it gets the rest."""
+    name, others = (
+        LEAVES["name"],
+        [ip for one in STREAMS["bulk"]["addresses"] if one is not LEAVES for ip in one["ips"]],
+    )
+    told = configure("cold")
+    prove(told["addresses"][name] == "cold", f"it is {told['addresses'][name]}")
+    before, warm = came_from(LEAVES["ips"]), came_from(others)
+    until(lambda: came_from(others) > warm + 4 * GIVEN["cold"], "the warm address sends on")
+    until(lambda: drained([name]), f"the queue of {name} is empty")
+    # What it had as a warm one when the change came is on top; the senders have one message under way each.
+    taken = came_from(LEAVES["ips"]) - before
+    prove(GIVEN["cold"] <= taken <= GIVEN["cold"] + 10, f"it took {taken} of {GIVEN['cold']} messages")
+    configure("base")
+    runs_on(load, "after the warm-up")
+
+
+def new_addresses_and_streams_delay_no_mail(load: Load) -> None:
+    """An address and a stream leave and come while mail goes through the others."""
+    configure("fewer")
+    gone = [LEAVES["name"], *(one["name"] for one in STREAMS["marketing"]["addresses"])]
+    until(lambda: drained(gone), f"the queues of {gone} are empty")
+    configure("fewer")
+    prove(not defined() & set(gone), f"{gone} are there yet")
+    with Pulse() as pulse:
+        begin = time.time()
+        with lock:
+            before = len(load.accepted)
+        configure("base")
+        until(lambda: came_since(LEAVES["ips"], begin), f"mail leaves from {LEAVES['ips']}")
+        until(lambda: len(load.accepted) > before + 200, "mail is accepted")
+        ends = time.time()
+        numbers = [number for number, when in list(load.accepted_at.items()) if begin <= when <= ends]
+        until(lambda: all(number in arrived_at for number in numbers), "what was accepted meanwhile arrives")
+    slowest = max(arrived_at[number] - load.accepted_at[number] for number in numbers)
+    bound = LATEST_SECONDS + pulse.longest  # a machine that stalls delays everything
+    prove(slowest <= bound, f"a message of {len(numbers)} took {slowest:.1f} s of {bound:.1f} while an address came")
+    print(f"        of {len(numbers)} messages meanwhile the slowest took {slowest:.2f} s", flush=True)
+
+
+def came_since(ips: list[str], since: float) -> bool:
+    with lock:
+        return any(when >= since and source in ips for when, source in sources)
+
+
+def bounces_reach_the_injector(load: Load) -> None:
+    """Refused by the receiver at each step, too large for it, too old, of what drains, and refused by us."""
+    bulk, short = STREAMS["bulk"], STREAMS["marketing"]
+    own, other = bulk["domains"][0], short["domains"][0]
+    unreachable = min(VARIANTS["base"]["host"]["forwards"], key=lambda one: one["queue_life_seconds"])
+    draining = [f"draining-{number}" for number in range(4)]
+    header = FRONT["header"]
+    kinds = {
+        "gone": (bulk["port"], own, {}),
+        "content": (bulk["port"], own, {}),
+        "large": (bulk["port"], own, {}),
+        "foreign": (bulk["port"], other, {}),
+        "name": (FRONT["port"], own, {header: "nobody"}),
+        "front": (FRONT["port"], own, {header: short["name"]}),
+        "forward": (FRONT["port"], unreachable["domains"][0], {header: unreachable["stream"]}),
+        "old": (short["port"], other, {}),
+        **dict.fromkeys(draining, (bulk["port"], own, {})),
+    }
+    Post.holding.set()
+    for kind, (port, domain, headers) in kinds.items():
+        fields = "".join(f"{name}: {value}\r\n" for name, value in {"From": f"a@{domain}", **headers}.items())
+        body = "x" * 70 + "\r\n"
+        with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
+            text = f"{fields}Subject: {kind}\r\n\r\n{body * (100 if kind == 'large' else 1)}"
+            smtp.sendmail(f"injector-{kind}@[{POST}]", [f"{kind}@[{POST}]"], text)
+    until(lambda: waiting(LEAVES["name"]), f"mail waits for {LEAVES['name']}")
+    prove(LEAVES["name"] in [one["virtual_mta"] for one in configure("less")["draining"]], "it does not drain")
+    Post.holding.clear()
+
+    def reported() -> bool:
+        hurry()
+        with lock:
+            return set(kinds) <= {report["rcpt"].partition("@")[0].partition("-")[2] for report in Post.reports}
+
+    try:
+        until(reported, "every injector has its report", 3 * PATIENCE_SECONDS)
+    finally:
+        configure("base")
+    for kind in kinds:
+        found = [report for report in Post.reports if report["rcpt"] == f"injector-{kind}@[{POST}]"]
+        prove(len(found) == 1, f"{kind}: {len(found)} reports came")
+        ehlo, text = found[0]["ehlo"], found[0]["text"]
+        seen = (found[0]["ip"] in SENDS_REPORTS["ips"], ehlo == SENDS_REPORTS["ehlo"], found[0]["sender"] == "")
+        prove(all(seen), f"{kind}: its report comes from {found[0]['ip']} as {ehlo} from <{found[0]['sender']}>")
+        for words in (f"<MAILER-DAEMON@{ehlo}>", f"Final-Recipient: rfc822;{kind}@[{POST}]", "Action: failed"):
+            prove(words in text, f"{kind}: its report does not say {words}")
+    runs_on(load, "after the bounces")
+    prove(not came_to_post(kinds), "a message that was refused came all the same")
+
+
+def came_to_post(kinds: dict) -> list[str]:
+    """Recipients of deliveries to it, but for the reports."""
+    found = []
+    for path in sorted(Path("/var/log/pmta").glob("acct-*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            found += [row["rcpt"] for row in csv.DictReader(file) if row["type"] == "d"]
+    return [rcpt for rcpt in found if rcpt.partition("@")[0] in kinds]
+
+
 def removal_at_once_loses_mail(_load: object = None) -> None:
     """What the two steps are for, on the stand-in. These messages are none of the numbered ones."""
     name = LEAVES["name"]
@@ -322,11 +499,15 @@ EVENTS = (
     a_stream_leaves_and_comes_back,
     a_killed_run_is_finished_by_the_next,
     two_runs_at_once,
+    a_cold_address_takes_its_schedule_and_no_more,
+    new_addresses_and_streams_delay_no_mail,
+    bounces_reach_the_injector,
 )
 
 
 def main() -> int:
-    for server in (Server((SINK, 25), Session), socketserver.ThreadingUDPServer(("127.0.0.1", 53), Names)):
+    servers = (Server((SINK, 25), Session), Server((POST, 25), Post), socketserver.ThreadingUDPServer(DNS, Names))
+    for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     Path("/etc/resolv.conf").write_text("nameserver 127.0.0.1\n", encoding="utf-8")
     pmta("reload")

@@ -24,6 +24,7 @@ import dns.resolver
 from . import reader
 from .queues import BACKOFF, NORMAL, Attempt, Item, Queue, Queues, status_of
 from .routing import Configuration, Key, Settings, ascii_domain, first, flag, number, seconds
+from .spool import split_message
 
 MX_SECONDS = 60
 LINGER_SECONDS = 0.3  # a connection waits for more mail
@@ -319,7 +320,7 @@ class Delivery:
         self, queue: Queue, items: list[Item], settings: Settings, client: smtplib.SMTP, attempt: Attempt
     ) -> None:
         message = items[0].message
-        content = self._signed(queue, settings, self.queues.spool.content(message))
+        content = self._signed(queue, settings, self._changed(queue, settings, self.queues.spool.content(message)))
         options = ["BODY=8BITMIME"] if client.has_extn("8bitmime") else []
         options += [f"SIZE={len(content)}"] if client.has_extn("size") else []
         if not all(item.recipient.address.rpartition("@")[0].isascii() for item in items) and client.has_extn(
@@ -425,6 +426,26 @@ class Delivery:
             everything = [*items, *queue.items]
         for item in everything:
             self.queues.bounced(queue, item, attempt, status_of(500, text, "5.0.0"), text)
+
+    # ---- what changes on the way out
+
+    def _changed(self, queue: Queue, settings: Settings, content: bytes) -> bytes:
+        """Without the headers that the domain's section removes, and with the From domains of a rewrite-list."""
+        fields, body = split_message(content)
+        gone = {name.lower() for word in settings.get("remove-header", ()) for name in word.split(",") if name}
+        kept = [
+            raw if name.lower() != "from" else self._from(queue, raw)
+            for name, raw in fields
+            if name.lower() not in gone
+        ]
+        return b"".join(kept) + b"\r\n" + body
+
+    def _from(self, queue: Queue, raw: bytes) -> bytes:
+        def other(found: re.Match[bytes]) -> bytes:
+            domain = self.queues.configuration.from_domain(queue.vmta, found[1].decode("utf-8", "replace"))
+            return b"@" + domain.encode()
+
+        return re.sub(rb"@([^\s<>,;()\"]+)", other, raw)
 
     # ---- DKIM
 

@@ -295,12 +295,17 @@ class Queues:
     def delivered(self, queue: Queue, item: Item, attempt: Attempt, status: str, diagnosis: str, relayed: bool) -> None:
         with self.lock:
             item.recipient.done = True
+            asked = item.message.sender and not item.message.quiet and "SUCCESS" in item.recipient.notify.upper()
+            content = self.spool.content(item.message) if asked else b""
             self.spool.note(item.message, item.index)
             self.count("out", 1, 1 if item.index == 0 else 0, item.message.size)
             queue.failures = 0
             if queue.mode == BACKOFF and flag(self.settings(queue), "backoff-to-normal-after-delivery"):
                 self.set_mode(queue, NORMAL)
-        self._record("d", queue, item, attempt, "relayed" if relayed else "delivered", status, diagnosis)
+        action = "relayed" if relayed else "delivered"
+        self._record("d", queue, item, attempt, action, status, diagnosis)
+        if asked and "DSN" not in attempt.extensions.split(","):  # else the next host reports
+            self.report(item, action, status, diagnosis, attempt, content)
 
     def deferred(self, queue: Queue, item: Item, attempt: Attempt, status: str, diagnosis: str) -> None:
         """A recipient to be tried again; after bounce-after it bounces."""
@@ -339,9 +344,9 @@ class Queues:
         found = category or self.configuration.category(diagnosis)
         self._record("b", queue, item, attempt, "failed", status, diagnosis, found)
         if item.message.sender and not item.message.quiet and "NEVER" not in item.recipient.notify.upper():
-            self.on_bounce(item, status, diagnosis, attempt, content)
+            self.report(item, "failed", status, diagnosis, attempt, content)
 
-    def on_bounce(self, item: Item, status: str, diagnosis: str, attempt: Attempt, content: bytes) -> None:
+    def report(self, item: Item, action: str, status: str, diagnosis: str, attempt: Attempt, content: bytes) -> None:
         """Tells the sender; the daemon sets it."""
 
     def failed(self, queue: Queue, attempt: Attempt, status: str, diagnosis: str, wait: float | None = None) -> None:

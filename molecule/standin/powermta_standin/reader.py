@@ -282,7 +282,7 @@ def _rule(words: list[str]) -> None:
     _count(words, 2, 4)
     if words[0].startswith("/"):
         regex(words[0])
-    elif "@" not in words[0]:  # two addresses: a rewrite-list
+    elif "@" not in words[0] and words[0] != "<>":  # two addresses: a rewrite-list
         raise ValueError(f"'{words[0]}' is not a /regular expression/")
     else:
         return

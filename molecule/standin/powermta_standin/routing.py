@@ -113,7 +113,9 @@ class Configuration:
             node.words for section in tree.all("mx-rollup-list", section=True) for node in section.all("mx")
         ]
         self.access = [Access(reader.network(node.words[0]), node.words[1].lower()) for node in tree.all("http-access")]
-        self.relay = [node.words[0] for key in ("relay-domain", "host-name") for node in tree.all(key)]
+        self.local = [node.words[0].lower() for node in tree.all("host-name")]
+        self.relay = [*(node.words[0] for node in tree.all("relay-domain")), *self.local]
+        self.postmasters = [node.words[0] for node in tree.all("postmaster")]
         self.relay_addresses = [node.words[0] for node in tree.all("relay-address")]
         self.processors = [
             (node.key, node)
@@ -362,22 +364,28 @@ class Configuration:
                 return words[1]
         return ""
 
-    def rewritten(self, vmta: str, sender: str) -> str:
-        """The envelope sender that goes out. That a list may rewrite its domain is read from its directives' names."""
+    def rewriting(self, vmta: str) -> Sequence[Node]:
+        """The rules of the rewrite-list of a virtual MTA, or else of its pool."""
         settings = self.vmta_settings(vmta)
         for pool in self.pools.values():
             if vmta in pool.members and "rewrite-list" not in settings:
                 settings = {**pool.settings, **settings}
         rules = self.rewrites.get(first(settings, "rewrite-list").lower())
-        local, at, domain = sender.rpartition("@")
-        if not rules or not at:
-            return sender
-        for node in rules.body or ():
-            if node.key == "mail-from" and node.words[0].lower() == sender.lower():
-                return node.words[1]
-            if node.key == "from-domain" and self.rank(node.words[0], domain.lower()) is not None:
-                return f"{local}@{node.words[1]}"
+        return (rules.body if rules else None) or ()
+
+    def rewritten(self, vmta: str, sender: str) -> str:
+        """The envelope sender that goes out, by the first rule mail-from that fits."""
+        for node in self.rewriting(vmta):
+            if node.key == "mail-from" and (found := _rewritten(node.words[0], node.words[1], sender)) is not None:
+                return found
         return sender
+
+    def from_domain(self, vmta: str, domain: str) -> str:
+        """The domain that a From field has as it goes out."""
+        for node in self.rewriting(vmta):
+            if node.key == "from-domain" and self.rank(node.words[0], domain) is not None:
+                return node.words[1]
+        return domain
 
     def category(self, diagnosis: str) -> str:
         return next((category for pattern, category in self.categories if pattern.search(diagnosis)), "other")
@@ -421,6 +429,26 @@ class Configuration:
         if any(self.rank(pattern, domain) is not None for pattern in self.relay):
             return True
         return any(_address_matches(word, recipient) for word in self.relay_addresses)
+
+    def final(self, recipient: str) -> list[str]:
+        """Where mail for a recipient goes: what is for postmaster and abuse of this host goes to the postmasters."""
+        local, _, domain = recipient.lower().rpartition("@")
+        is_local = domain in self.local and local in ("postmaster", "abuse")
+        return self.postmasters if is_local and self.postmasters else [recipient]
+
+    def qualified(self, settings: Settings, address: str) -> str:
+        """An address as it is taken. Raises ValueError for one that is none."""
+        address = re.sub(r"^@[^:]*:", "", address)  # a source route (RFC 5321 appendix C)
+        local, at, domain = address.rpartition("@")
+        if flag(settings, "auto-qualify-domain", True) and self.local:
+            suffix = first(self.globals, "domain-suffix") or self.local[0].partition(".")[2]
+            if not at and domain:  # how is described for a domain without dots alone
+                return f"{domain}@{self.local[0]}"
+            if domain and "." not in domain and not domain.startswith("["):
+                return f"{address}.{suffix}"
+        if not local or not re.fullmatch(r"\[[0-9A-Za-z.:]+\]|[\w-]+(\.[\w-]+)+\.?", domain):
+            raise ValueError(f"{address} is no address")
+        return address
 
     def processor(self, recipient: str) -> tuple[str, Node] | None:
         """The bounce-processor or feedback-loop-processor that takes a recipient."""
@@ -510,6 +538,20 @@ class Configuration:
 def _key(node: Node) -> Key:
     selector, domain, file = "".join(node.words).split(",")
     return Key(selector, domain.lower(), file)
+
+
+def _rewritten(source: str, target: str, sender: str) -> str | None:
+    """A sender by one rule of a rewrite-list; None where the rule is for others."""
+    if not sender or source == "<>":
+        return ("" if target == "<>" else target) if not sender and source == "<>" else None
+    local, _, domain = sender.rpartition("@")
+    wanted_local, _, wanted_domain = source.rpartition("@")
+    if wanted_local not in ("*", local) or wanted_domain.lower() not in ("*", ascii_domain(domain)):
+        return None
+    if target == "<>":
+        return ""
+    new_local, _, new_domain = target.rpartition("@")
+    return f"{local if new_local == '*' else new_local}@{domain if new_domain == '*' else new_domain}"
 
 
 def _address_matches(word: str, recipient: str) -> bool:

@@ -45,7 +45,7 @@ class Server:
         self._log_lock = threading.Lock()
         self.accounting = Accounting(configuration.tree)
         self.queues = Queues(Spool(configuration.spool), configuration, self.accounting)
-        self.queues.on_bounce = self._tell_sender  # type: ignore[method-assign]
+        self.queues.report = self._tell_sender  # type: ignore[method-assign]
         self.delivery = Delivery(self.queues, self.log)
         self.listeners: dict[tuple[str, int], socket.socket] = {}
         self.sessions: set[Session] = set()
@@ -175,17 +175,23 @@ class Server:
         message = Message(new_id(), sender, time.time(), [item], src_type="local", src_mta="", quiet=True)
         self.queues.add(message, content)
 
-    def _tell_sender(self, item: Item, status: str, diagnosis: str, attempt: Attempt, content: bytes) -> None:
-        """A delivery report to the sender; none for our own bounce-processor, because the b record says it."""
+    def _tell_sender(
+        self, item: Item, action: str, status: str, diagnosis: str, attempt: Attempt, content: bytes
+    ) -> None:
+        """A delivery report to the sender that the application gave (RFC 3464); none for our own bounce-processor,
+        because the b record says it."""
         message, recipient = item.message, item.recipient
         if self.configuration.processor(message.sender):
             return
         host, boundary = self.host_name(), f"=_{message.id}"
-        head = content.partition(b"\r\n\r\n")[0]
+        sender = " ".join(self.configuration.globals.get("custom-dsn-from-header", ())) or (
+            f"Mail Delivery System <MAILER-DAEMON@{host}>"
+        )
+        done = "could not deliver a message to" if action == "failed" else "has handed on a message to"
         lines = [
-            f"From: Mail Delivery System <MAILER-DAEMON@{host}>",
+            f"From: {sender}",
             f"To: {message.sender}",
-            "Subject: Undelivered mail",
+            f"Subject: {'Undelivered mail' if action == 'failed' else 'Delivery report'}",
             f"Date: {formatdate(time.time(), True)}",
             f"Message-ID: {make_msgid(domain=host)}",
             "Auto-Submitted: auto-replied",
@@ -195,7 +201,7 @@ class Server:
             f"--{boundary}",
             "Content-Type: text/plain; charset=utf-8",
             "",
-            f"{NAME} could not deliver a message to {recipient.address}:",
+            f"{NAME} {done} {recipient.address}:",
             diagnosis,
             "",
             f"--{boundary}",
@@ -207,16 +213,17 @@ class Server:
             "",
             *([f"Original-Recipient: {recipient.orcpt}"] if recipient.orcpt else []),
             f"Final-Recipient: rfc822;{recipient.address}",
-            "Action: failed",
+            f"Action: {action}",
             f"Status: {status.split(' ')[0]}",
             *([f"Remote-MTA: dns;{attempt.mta}"] if attempt.mta else []),
             f"Diagnostic-Code: {diagnosis}",
             "",
             f"--{boundary}",
-            "Content-Type: text/rfc822-headers",
+            f"Content-Type: {'message/rfc822' if message.full else 'text/rfc822-headers'}",
             "",
         ]
-        report = "\r\n".join(lines).encode() + b"\r\n" + head + f"\r\n\r\n--{boundary}--\r\n".encode()
+        original = content if message.full else content.partition(b"\r\n\r\n")[0] + b"\r\n"
+        report = "\r\n".join(lines).encode() + b"\r\n" + original + f"\r\n--{boundary}--\r\n".encode()
         self._send("", message.sender, report)
 
     # ---- life

@@ -21,13 +21,12 @@ from . import NAME, VERSION, inbound
 from .accounting import stamp
 from .queues import new_id
 from .routing import Refused, Settings, first, flag, number
-from .spool import Message, Recipient
+from .spool import Headers, Message, Recipient, split_message
 
 if TYPE_CHECKING:
     from .server import Server
 
 MOST_LINE = 8192
-Headers = list[tuple[str, bytes]]  # name, the whole field with its line ends
 
 
 class Goodbye(Exception):
@@ -66,7 +65,7 @@ class Session:
         try:
             self.socket.settimeout(600)
             if not flag(self.settings, "smtp-service", True):
-                self.say("554 5.7.1 no SMTP service for this address")
+                self.say(f"521 {self.server.host_name(self.settings)} does not accept mail from you")
                 return
             self.say(f"220 {self.server.host_name(self.settings)} {NAME} ESMTP")
             while True:
@@ -212,18 +211,22 @@ class Session:
 
     def do_rcpt(self, rest: str) -> None:
         found = re.fullmatch(r"(?i)TO:\s*<([^>]+)>(.*)", rest)
-        settings = self.settings
+        settings, configuration = self.settings, self.server.configuration
         most = number(settings, "max-rcpt-per-message", 0)
-        if not found or "@" not in found[1]:
+        try:
+            address = configuration.qualified(settings, found[1] if found else "")
+        except ValueError:
             self.say("501 5.1.3 RCPT TO:<local@domain>")
-        elif self.sender is None:
+            return
+        assert found
+        if self.sender is None:
             self.say("503 5.5.1 MAIL first")
         elif most and len(self.recipients) >= most:
             self.say("452 4.5.3 too many recipients")
-        elif not flag(settings, "always-allow-relaying") and not self.server.configuration.relays(found[1]):
+        elif not flag(settings, "always-allow-relaying") and not configuration.relays(address):
             self.say("550 5.7.1 relaying denied")
         else:
-            self.recipients.append((found[1], _parameters(found[2])))
+            self.recipients += [(one, _parameters(found[2])) for one in configuration.final(address)]
             self.say("250 2.1.5 OK")
 
     def do_data(self, rest: str) -> None:
@@ -261,15 +264,19 @@ class Session:
         settings, configuration = self.settings, self.server.configuration
         fields, body = split_message(content)
         plain = [(name, unfold(raw)) for name, raw in fields]
+        # A pattern sees the whole field, blanks and line ends too.
+        whole = [(name, raw.decode("utf-8", "replace").partition(":")[2]) for name, raw in fields]
         assert self.sender is not None
         addresses = [address for address, _parameters in self.recipients]
-        target = configuration.route(settings, plain, self.sender, addresses, self.local[0])
+        target = configuration.route(settings, whole, self.sender, addresses, self.local[0])
         message = Message(new_id(), self.sender, time.time(), [], src_mta=f"{self.helo} ({self.peer})", user=self.user)
         message.job = self._job(settings, plain)
         message.envid = self.parameters.get("ENVID", "") or (
             _value(plain, "x-envid") if flag(settings, "process-x-envid") else ""
         )
         message.quiet = flag(settings, "suppress-local-dsn")
+        given = self.parameters.get("RET", "").lower() or first(settings, "dsn-return-default")
+        message.full = given == "full"
         message.verp = flag(settings, "verp-default")
         wanted = {name for kind in ("d", "b", "t") for name in self.server.accounting.wants_header(kind)}
         message.headers = {name: _value(plain, name.lower()) for name in wanted}
@@ -338,25 +345,6 @@ class Session:
                     **{"rcvSmtpUser": message.user},
                 }
             )
-
-
-def split_message(content: bytes) -> tuple[Headers, bytes]:
-    """Header fields as they stand, and the body. A first line that is no header field begins the body."""
-    fields: Headers = []
-    at = 0
-    while at < len(content):
-        end = content.find(b"\r\n", at) + 2
-        line = content[at : end or len(content)]
-        if line == b"\r\n":
-            return fields, content[end:]
-        if line[:1] in b" \t" and fields:
-            fields[-1] = (fields[-1][0], fields[-1][1] + line)
-        elif found := re.match(rb"([!-9;-~]+)[ \t]*:", line):
-            fields.append((found[1].decode(), line))
-        else:
-            return fields, content[at:]
-        at = end or len(content)
-    return fields, b""
 
 
 def unfold(raw: bytes) -> str:

@@ -13,10 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+Headers = list[tuple[str, bytes]]  # name, the whole field with its line ends
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Message:
     user: str = ""
     verp: bool = False
     quiet: bool = False  # no DSN to the sender
+    full: bool = False  # a DSN has the whole message
     headers: dict[str, str] = field(default_factory=dict)  # what accounting asks for
 
 
@@ -125,3 +129,22 @@ class Spool:
             with open(f"{self.state_file}.new", "w", encoding="utf-8") as file:
                 json.dump(state, file)
             os.rename(f"{self.state_file}.new", self.state_file)
+
+
+def split_message(content: bytes) -> tuple[Headers, bytes]:
+    """Header fields as they stand, and the body. A first line that is no header field begins the body."""
+    fields: Headers = []
+    at = 0
+    while at < len(content):
+        end = content.find(b"\r\n", at) + 2
+        line = content[at : end or len(content)]
+        if line == b"\r\n":
+            return fields, content[end:]
+        if line[:1] in b" \t" and fields:
+            fields[-1] = (fields[-1][0], fields[-1][1] + line)
+        elif found := re.match(rb"([!-9;-~]+)[ \t]*:", line):
+            fields.append((found[1].decode(), line))
+        else:
+            return fields, content[at:]
+        at = end or len(content)
+    return fields, b""

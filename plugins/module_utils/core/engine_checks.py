@@ -11,11 +11,10 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WA
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Stream
 
 _SMTP_PORT = 25
-X_VIRTUAL_MTA = "X-virtual-MTA"  # the header by which PowerMTA itself chooses, and refuses what it does not know
 
 
 def check(fleet: Fleet) -> Iterable[Finding]:
-    for rule in (_warm_up, _shares, _networks, _front_header, _bounces):
+    for rule in (_warm_up, _shares, _networks, _messages, _sizes, _reports, _bounces):
         yield from rule(fleet)
 
 
@@ -89,31 +88,48 @@ def _networks(fleet: Fleet) -> Iterable[Finding]:
                 )
 
 
-def _front_header(fleet: Fleet) -> Iterable[Finding]:
-    if fleet.front is None:
-        return
-    header, native = fleet.front.header, fleet.front.header.lower() == X_VIRTUAL_MTA.lower()
-    for host in sorted(_hosts(fleet).intersection(fleet.front.hosts)):
-        elsewhere = [
-            stream.name
-            for stream in fleet.streams.values()
-            if not any(address.share for address in stream.addresses_on(host))
-        ]
-        if native and elsewhere:
+def _messages(fleet: Fleet) -> Iterable[Finding]:
+    """What the signer of a Postfix host refuses at injection: one finding for all hosts, because it is always so."""
+    streams = list(dict.fromkeys(stream.name for stream, _host in _streams(fleet)))
+    for host in sorted(host for host in _hosts(fleet) if fleet.streams_on(host))[:1]:
+        yield Finding(
+            f"hosts.{host}.engine",
+            f"'{POWERMTA}'",
+            "PowerMTA has no directive that refuses a second From, To, Subject or Date field, a line over 998"
+            f" bytes, a bare CR or a NUL, so such mail of {', '.join(streams)} leaves, and receivers may refuse it",
+            "Have the applications write messages by RFC 5322, or send these streams from Postfix hosts, which"
+            " refuse such messages",
+            WARNING,
+        )
+
+
+def _sizes(fleet: Fleet) -> Iterable[Finding]:
+    """The size is limited where a message comes in, and at the front listener its stream is not known yet."""
+    for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
+        here = fleet.streams_on(host)
+        largest = max((stream.max_message_bytes for stream in fleet.streams.values()), default=0)
+        smaller = [stream.name for stream in here if stream.max_message_bytes < largest]
+        if smaller:
             yield Finding(
-                "front.header",
-                f"'{header}'",
-                f"by it PowerMTA on {host} chooses among its own streams, and refuses mail for {', '.join(elsewhere)}",
-                f"Write another header, or leave {host} out of front.hosts",
+                "front.hosts",
+                host,
+                f"the front listener of PowerMTA takes messages of {largest} bytes for every stream, also for"
+                f" {', '.join(smaller)}, whose own ports take less",
+                f"Write the same max_message_bytes for all streams, or leave {host} out of front.hosts",
+                WARNING,
             )
-        if not native:
+
+
+def _reports(fleet: Fleet) -> Iterable[Finding]:
+    """Bounces that PowerMTA writes itself have no sender, so the SPF record of the EHLO name decides."""
+    for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
+        if not fleet.streams_on(host):
             yield Finding(
-                "front.header",
-                f"'{header}'",
-                f"PowerMTA on {host} cannot refuse a name that it does not know in this header: such mail leaves"
-                f" through {fleet.front.default}",
-                f"Leave {host} out of front.hosts, or, where all streams send from it, write header: {X_VIRTUAL_MTA},"
-                " whose unknown names PowerMTA refuses",
+                "front.hosts",
+                host,
+                "no stream has an address there, so bounces of its front listener leave under a name without SPF, and"
+                " receivers may refuse them",
+                f"Leave {host} out of front.hosts, or give a stream an address there",
                 WARNING,
             )
 

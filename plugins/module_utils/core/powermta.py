@@ -5,16 +5,21 @@
 
 The slice is a plain mapping, because it travels through the inventory to the host::
 
-    {host_name, postmaster, relay_networks: [CIDR], remove_headers: [name], sink_domain,
+    {host_name, postmaster, relay_networks: [CIDR], remove_headers: [name], sink_domain, max_message_bytes,
      streams: [{name, domains, return_path, port, listen: [ip], logins, queue_life_seconds, limits: {group: {...}},
+                max_message_bytes, remove_received,
                 addresses: [{name, label, ehlo, ips, share, warmup_from}], warmup_messages_per_day: [n]}],
      receivers: [{name, domains, mx, slow_down: [pattern]}],
-     front: {port, listen: [ip], header, default} or null, forwards: [{stream, host: "[ip]:port", logins}],
+     front: {port, listen: [ip], header, default, max_message_bytes} or null,
+     forwards: [{stream, hosts: ["[ip]:port"], logins, domains, return_path, queue_life_seconds, max_message_bytes}],
      bounces: {listen: [ip], domains: [..]} or null}
 
 An address is a virtual MTA, a stream a pool of them. PowerMTA keeps mail in one queue for each recipient domain and
 virtual MTA, so a virtual MTA stays as long as mail waits for it: one that is to send nothing new stands in a second
 pool that no source names, with the settings of the first. Directives are those of the table in powermta_table.
+
+Every way in ends in the pattern-list of a stream. It lets From addresses of the stream pass; all other mail goes to the
+virtual MTA `REFUSED`, which bounces it at once, because PowerMTA cannot refuse a message for its From field.
 """
 
 from __future__ import annotations
@@ -26,9 +31,9 @@ from datetime import date
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names, receivers
-from ansible_collections.mailops.mta.plugins.module_utils.core.engine_checks import X_VIRTUAL_MTA
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import (
+    Directive,
     Node,
     directive,
     quoted,
@@ -40,10 +45,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax i
 BANNER = "Managed by Ansible (mailops.mta.powermta): change the fleet file instead."
 HOST, RECEIVERS, FRONT, USERS = "10-host.conf", "20-receivers.conf", "40-front.conf", "45-users.conf"
 BOUNCES, ACCOUNTING, DKIM, DRAINING = "50-bounces.conf", "60-accounting.conf", "70-dkim.conf", "80-draining.conf"
+KEYS_END = ".keys"  # ends the name of a file with the keys of one domain, which each virtual MTA of its stream includes
 APART = "-apart"  # ends the name of a stream's second pool
 FORWARD = "forward-"  # begins the name of a virtual MTA that hands on to another host
 # Sources of their own; no stream has a hyphen in its name.
 _INBOUND, _NOBODY = "inbound-bounces", "takes-nothing"
+REFUSED = "foreign-from"  # takes mail that no stream may send
+_REFUSING = "127.0.0.2", 2599  # it answers 521 to every connection, so that what is sent there bounces
+_SENDERS = "_senders"  # the macro of From domains that are no return path; names of receiver groups begin with a letter
 FEEDBACK = "fbl"  # the mailbox of a return-path domain to which operators send complaints
 
 LIVE, DRAINED, WAITING, COLD = "live", "drained", "waiting", "cold"
@@ -95,6 +104,7 @@ class Options:
     passwords: Mapping[str, str] = field(default_factory=dict)  # by login
     monitor_from: tuple[str, ...] = ()  # addresses or networks that may read the monitor
     monitor_port: int = 8080
+    directory: str = "/etc/pmta/conf.d"  # of the set in place
     spool_directory: str = "/var/spool/pmta"
     log_directory: str = "/var/log/pmta"
     certificate: str = ""  # a PEM file with certificate and key, for logins
@@ -120,7 +130,8 @@ def slice_of(fleet: Fleet, host: str) -> dict[str, Any]:
         "relay_networks": list(dict.fromkeys(("127.0.0.1/32", "::1/128", *networks))),
         "remove_headers": [fleet.front.header] if fleet.front else [],
         "sink_domain": fleet.verify.sink_domain if fleet.verify else None,
-        "streams": [_stream_slice(stream, host, listen) for stream in streams],
+        "max_message_bytes": _largest(fleet) + receivers.TRACE_BYTES,
+        "streams": [_stream_slice(fleet, stream, host, listen) for stream in streams],
         "receivers": [
             {
                 "name": group.name,
@@ -130,13 +141,24 @@ def slice_of(fleet: Fleet, host: str) -> dict[str, Any]:
             }
             for group in fleet.receivers.values()
         ],
-        "front": front and {"port": front.port, "listen": listen, "header": front.header, "default": front.default},
+        "front": front
+        and {
+            "port": front.port,
+            "listen": listen,
+            "header": front.header,
+            "default": front.default,
+            "max_message_bytes": _largest(fleet),
+        },
         "forwards": list(_forwards(fleet, host)) if front else [],
         "bounces": _bounces_slice(fleet, host),
     }
 
 
-def _stream_slice(stream: Stream, host: str, listen: Sequence[str]) -> dict[str, Any]:
+def _largest(fleet: Fleet) -> int:
+    return max((stream.max_message_bytes for stream in fleet.streams.values()), default=0)
+
+
+def _stream_slice(fleet: Fleet, stream: Stream, host: str, listen: Sequence[str]) -> dict[str, Any]:
     return {
         "name": stream.name,
         "domains": list(stream.domains),
@@ -145,6 +167,8 @@ def _stream_slice(stream: Stream, host: str, listen: Sequence[str]) -> dict[str,
         "listen": list(listen),
         "logins": list(stream.inject_users),
         "queue_life_seconds": stream.queue_life_seconds,
+        "max_message_bytes": stream.max_message_bytes + (receivers.TRACE_BYTES if fleet.front else 0),
+        "remove_received": stream.remove_received,
         "limits": {group: asdict(limits) for group, limits in stream.limits.items()},
         "addresses": [
             {
@@ -173,7 +197,15 @@ def _forwards(fleet: Fleet, host: str) -> Iterable[dict[str, Any]]:
             if name != host and fleet.hosts[name].listen
         ]
         if hops:
-            yield {"stream": stream.name, "hosts": hops, "logins": list(stream.inject_users)}
+            yield {
+                "stream": stream.name,
+                "hosts": hops,
+                "logins": list(stream.inject_users),
+                "domains": list(stream.domains),
+                "return_path": stream.return_path.domain,
+                "queue_life_seconds": stream.queue_life_seconds,
+                "max_message_bytes": stream.max_message_bytes,
+            }
 
 
 def _reachable(listen: Sequence[str], families: set[bool]) -> str:
@@ -191,16 +223,26 @@ def virtual_mta(address: Address) -> str:
     return f"{address.stream}-{address.label}"
 
 
+def keys_file(domain: str) -> str:
+    return f"dkim-{domain}{KEYS_END}"
+
+
+def keys_files(host: Mapping[str, Any]) -> list[str]:
+    """The files with keys that the virtual MTAs of a host include; PowerMTA does not start without one of them."""
+    return [keys_file(domain) for stream in host["streams"] for domain in stream["domains"]]
+
+
 # ---- the fragments
 
 
 def files(host: Mapping[str, Any], options: Options) -> dict[str, str]:
     """The text of every fragment but those of keys and of what drains. Raises ValueError for a password that no
     configuration can hold."""
+    moved = _moved(host)
     found: dict[str, Sequence[Node]] = {
-        HOST: _host(host, options),
+        HOST: _host(host, options, moved),
         RECEIVERS: _receivers(host["receivers"] if host["streams"] else []),
-        **{f"30-stream-{stream['name']}.conf": _stream(host, stream, options) for stream in host["streams"]},
+        **{f"30-stream-{stream['name']}.conf": _stream(host, stream, options, moved) for stream in host["streams"]},
         USERS: _users(host, options.passwords),
         ACCOUNTING: _accounting(options),
     }
@@ -227,15 +269,18 @@ def states(stream: Mapping[str, Any], today: date) -> dict[str, str]:
     return {address["name"]: state(address, days, today) for address in stream["addresses"]}
 
 
-def _host(host: Mapping[str, Any], options: Options) -> list[Node]:
+def _host(host: Mapping[str, Any], options: Options, moved: Mapping[str, str]) -> list[Node]:
     told = {name: what for stream in host["streams"] for name, what in states(stream, options.today).items()}
     addresses = [address for stream in host["streams"] for address in stream["addresses"]]
     first = min(addresses, key=lambda address: told[address["name"]] != LIVE, default=None)  # a live one, if there is
     log = options.log_directory
+    sends_as = first["ehlo"] if first else host["host_name"]
     nodes: list[Node] = [
         directive("run-as-root", "no"),
         directive("host-name", host["host_name"]),
         directive("postmaster", host["postmaster"]),
+        # Bounces have no sender, so receivers check SPF for the EHLO name (RFC 7208 2.4), and DMARC passes by that.
+        directive("custom-dsn-from-header", quoted(f"Mail Delivery System <MAILER-DAEMON@{sends_as}>")),
         directive("log-file", f"{log}/log"),
         directive("http-mgmt-port", str(options.monitor_port)),
         directive("http-redirect-to-https", "no"),
@@ -256,6 +301,11 @@ def _host(host: Mapping[str, Any], options: Options) -> list[Node]:
             "0/0",
             [
                 directive("always-allow-relaying", "no"),
+                # Nothing that a stranger says reaches others in a report, and no name of his becomes one of ours.
+                directive("suppress-local-dsn", "yes"),
+                directive("auto-qualify-domain", "no"),
+                directive("accept-invalid-recipients", "no"),
+                _largest_message(host["max_message_bytes"]),
                 directive("process-x-virtual-mta", "no"),
                 directive("reject-invalid-virtual-mta", "yes"),
                 directive("allow-starttls", _yes(bool(options.certificate))),
@@ -266,16 +316,65 @@ def _host(host: Mapping[str, Any], options: Options) -> list[Node]:
                 *(directive("remove-header", name) for name in host["remove_headers"]),
             ],
         ),
-        *(
-            section("source", network, [directive("always-allow-relaying", "yes")])
-            for network in host["relay_networks"]
-        ),
+        *(section("source", network, _RELAYS) for network in host["relay_networks"]),
+        *_ways_of_bounces(moved, bool(host["streams"])),
     ]
+    if host["streams"] or host["front"]:
+        nodes += _refusal(host["host_name"])
     if not (host["streams"] or host["front"] or host["bounces"]):
         # Without any listener, PowerMTA takes mail on port 25 of every address.
         nodes.append(section("source", _NOBODY, [directive("always-allow-relaying", "no")]))
         nodes += _listeners(["127.0.0.1"], 2525, _NOBODY)
     return nodes
+
+
+_RELAYS = (directive("always-allow-relaying", "yes"), directive("suppress-local-dsn", "no"))
+
+
+def _moved(host: Mapping[str, Any]) -> dict[str, str]:
+    """The From domains that are no return path, and the return path of each."""
+    return {
+        domain: one["return_path"]
+        for one in (*host["streams"], *host["forwards"])
+        for domain in one["domains"]
+        if domain != one["return_path"]
+    }
+
+
+def _ways_of_bounces(moved: Mapping[str, str], pools: bool) -> list[Node]:
+    """Only a return-path domain has an MX, and PowerMTA's own bounces go to the sender that the application gave."""
+    return [
+        *([directive("domain-macro", _SENDERS, ", ".join(moved))] if moved and pools else []),
+        *(section("domain", domain, [directive("smtp-hosts", f"lookup-mx:{path}")]) for domain, path in moved.items()),
+    ]
+
+
+def _refusal(host_name: str) -> list[Node]:
+    """A virtual MTA whose mail bounces at once: it sends to a listener that greets everybody with 521."""
+    ip, port = _REFUSING
+    return [
+        section(
+            "virtual-mta",
+            REFUSED,
+            [
+                directive("smtp-source-host", "127.0.0.1", host_name),
+                section(
+                    "domain",
+                    "*",
+                    [
+                        directive("smtp-hosts", f"[{ip}]:{port}"),
+                        directive("bounce-upon-5xx-greeting", "yes"),
+                        directive("retry-after", "1m"),
+                        directive("bounce-after", "1h"),
+                        directive("dkim-sign", "no"),
+                        directive("use-starttls", "no"),
+                    ],
+                ),
+            ],
+        ),
+        section("source", REFUSED, [directive("smtp-service", "no"), directive("always-allow-relaying", "no")]),
+        *_listeners([ip], port, REFUSED),
+    ]
 
 
 def _receivers(groups: Sequence[Mapping[str, Any]]) -> list[Node]:
@@ -304,32 +403,30 @@ def _receivers(groups: Sequence[Mapping[str, Any]]) -> list[Node]:
     ]
 
 
-def _stream(host: Mapping[str, Any], stream: Mapping[str, Any], options: Options) -> list[Node]:
+def _stream(
+    host: Mapping[str, Any], stream: Mapping[str, Any], options: Options, moved: Mapping[str, str]
+) -> list[Node]:
     name, told = stream["name"], states(stream, options.today)
     live = [member for member, what in told.items() if what == LIVE]
     cold = [member for member, what in told.items() if what == COLD]
     apart = [member for member, what in told.items() if what != LIVE]
-    others = [domain for domain in stream["domains"] if domain != stream["return_path"]]
-    rewriting = [directive("rewrite-list", name)] if others else []
     target = _pool_of(stream)
     listen = stream["listen"] if live else stream["listen"][:1]
-    probes = _probes(stream, host["sink_domain"])
-    policy = [
-        directive("default-virtual-mta", target),
-        directive("process-x-virtual-mta", "no"),
-        *([directive("pattern-list", name)] if probes else []),
-    ]
     nodes: list[Node] = [
-        section("virtual-mta", address["name"], _source_hosts(address)) for address in stream["addresses"]
-    ]
-    if others:
-        nodes.append(
+        section("rewrite-list", name, [directive("mail-from", "*@*", f"*@{stream['return_path']}")]),
+        *(
             section(
-                "rewrite-list",
-                name,
-                [directive("from-domain", domain, stream["return_path"]) for domain in others],
+                "virtual-mta",
+                address["name"],
+                [
+                    *_source_hosts(address),
+                    directive("rewrite-list", name),
+                    *(directive("include", f"{options.directory}/{keys_file(one)}") for one in _longest(stream)),
+                ],
             )
-        )
+            for address in stream["addresses"]
+        ),
+    ]
     for pool, members, colder in ((name, live, cold), (f"{name}{APART}", apart, [])):
         if members:
             nodes.append(
@@ -339,18 +436,67 @@ def _stream(host: Mapping[str, Any], stream: Mapping[str, Any], options: Options
                     [
                         *(directive("virtual-mta", member) for member in members),
                         *(directive("cold-virtual-mta", member) for member in colder),
-                        *rewriting,
-                        *_domains(stream, host["receivers"], cold=bool(colder)),
+                        *_domains(host, stream, cold=bool(colder)),
+                        *_as_dns_says(moved),
                     ],
                 )
             )
-    if probes:
-        nodes.append(section("pattern-list", name, probes))
-    nodes.append(section("source", name, policy))
+    nodes += [
+        section("pattern-list", name, [*_probes(stream, host["sink_domain"]), *_own_alone(stream, target)]),
+        section("source", name, _policy(stream, target, name)),
+    ]
     if stream["logins"] and name not in {forward["stream"] for forward in host["forwards"]}:
-        nodes += _login(name, target, probes)
+        nodes += _login(host, stream, name, target)
     nodes += _listeners(listen, stream["port"], name)
     return nodes
+
+
+def _longest(stream: Mapping[str, Any]) -> list[str]:
+    """Its domains in the order in which PowerMTA must look: a key signs for the domains below its own too."""
+    return sorted(stream["domains"], key=lambda domain: (-len(domain), domain))
+
+
+def _policy(stream: Mapping[str, Any], target: str, rules: str) -> list[Node]:
+    return [
+        directive("default-virtual-mta", target),
+        directive("process-x-virtual-mta", "no"),
+        directive("pattern-list", rules),
+        _largest_message(stream["max_message_bytes"]),
+        directive("hide-message-source", _yes(stream.get("remove_received", False))),
+    ]
+
+
+def _own_alone(stream: Mapping[str, Any], target: str) -> list[Node]:
+    """The rules that let From addresses of a stream pass, and nothing else."""
+    return [
+        directive("header", "From", _regex(_from(stream["domains"])), f"virtual-mta={target}"),
+        directive("mail-from", _EVERYTHING, f"virtual-mta={REFUSED}"),
+    ]
+
+
+_EVERYTHING = "/^/"  # of a rule: the empty sender as well
+
+
+def _from(domains: Iterable[str]) -> str:
+    """One mailbox at these domains, as a From field has it: with a name or without, folded, with a comment behind it.
+
+    Quotes and angle brackets are written by their codes: what else a rule may hold is described nowhere.
+    """
+    own = "|".join(_escaped(spelling) for domain in domains for spelling in _spellings(domain))
+    named = rf"(?:\x22(?:[^\x22\\]|\\.)*\x22|[^\x22\x3c\x3e@])*\x3c\s*[^\x3c\x3e@]+@(?:{own})\s*\x3e"
+    return rf"^\s*(?:{named}|[^\s\x22\x3c\x3e@,;:]+@(?:{own}))\s*(?:\([^()]*\)\s*)?$"
+
+
+def _spellings(domain: str) -> Iterable[str]:
+    """A domain in ASCII, and as people write it."""
+    try:
+        return dict.fromkeys((domain, domain.encode("ascii").decode("idna")))
+    except UnicodeError:
+        return (domain,)
+
+
+def _largest_message(size: int) -> Directive:
+    return directive("max-message-size", f"{size}b")
 
 
 def _pool_of(stream: Mapping[str, Any]) -> str:
@@ -376,24 +522,38 @@ def _probes(stream: Mapping[str, Any], sink_domain: Optional[str]) -> list[Node]
     ]
 
 
-def _domains(stream: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], *, cold: bool) -> list[Node]:
+def _domains(host: Mapping[str, Any], stream: Mapping[str, Any], *, cold: bool) -> list[Node]:
     """The settings of a stream for each receiver group; a more special section adds to the one for all domains."""
-    life = stream["queue_life_seconds"]
+    life, groups = stream["queue_life_seconds"], host["receivers"]
+    gone = ",".join([*host["remove_headers"], "Received"])
     default = next(group for group in groups if group["name"] == receivers.DEFAULT)
     general = [
         directive("dkim-sign", "yes"),
-        directive("bounce-after", _interval(life)),
-        directive("retry-after", _interval(min(_RETRY, life // 10))),
+        *_life(life),
         directive("backoff-retry-after", _interval(min(_BACKOFF_RETRY, life // 10))),
         directive("backoff-max-smtp-out", "1"),
         directive("backoff-to-normal-after", _interval(min(_BACKOFF_LASTS, life // 2))),
         *([directive("max-cold-virtual-mta-msg", _schedule(stream))] if cold else []),
+        # As it leaves, so that PowerMTA's own field goes as well, whichever listener took the message.
+        *([directive("remove-header", gone)] if stream["remove_received"] else []),
     ]
     found: list[Node] = [section("domain", "*", [*general, *_limits(stream, default)])]
     for group in groups:
         patterns = [*([f"${group['name']}"] if group["domains"] else []), *([_rollup(group)] if group["mx"] else [])]
         found += [section("domain", pattern, _limits(stream, group)) for pattern in patterns]
     return found
+
+
+def _life(seconds: int) -> list[Node]:
+    return [
+        directive("bounce-after", _interval(seconds)),
+        directive("retry-after", _interval(min(_RETRY, seconds // 10))),
+    ]
+
+
+def _as_dns_says(moved: Mapping[str, str]) -> list[Node]:
+    """Bounces alone go to the return path; what a stream sends to these domains goes where their own MX says."""
+    return [section("domain", f"${_SENDERS}", [directive("smtp-hosts", '""')])] if moved else []
 
 
 def _limits(stream: Mapping[str, Any], group: Mapping[str, Any]) -> list[Node]:
@@ -415,46 +575,47 @@ def _schedule(stream: Mapping[str, Any]) -> str:
 
 def _front(host: Mapping[str, Any]) -> list[Node]:
     front = host["front"]
-    targets = {
-        **{stream["name"]: _pool_of(stream) for stream in host["streams"]},
-        **{forward["stream"]: f"{FORWARD}{forward['stream']}" for forward in host["forwards"]},
-    }
-    native = front["header"].lower() == X_VIRTUAL_MTA.lower()
+    targets = {stream["name"]: _pool_of(stream) for stream in host["streams"]}
+    lists = {name: name for name in targets}
     nodes: list[Node] = []
     for forward in host["forwards"]:
+        stream, name = forward["stream"], f"{FORWARD}{forward['stream']}"
+        targets[stream] = lists[stream] = name
         own = {names.is_ipv6(ip): ip for ip in reversed(front["listen"][1:])}  # the first one of each family
         hops = ",".join(forward["hosts"])
-        settings = [directive("smtp-hosts", hops), directive("dkim-sign", "no"), directive("use-starttls", "yes")]
-        nodes.append(
+        settings = [
+            directive("smtp-hosts", hops),
+            directive("dkim-sign", "no"),
+            directive("use-starttls", "yes"),
+            *_life(forward["queue_life_seconds"]),
+        ]
+        nodes += [
             section(
                 "virtual-mta",
-                targets[forward["stream"]],
+                name,
                 [
                     *(directive("smtp-source-host", ip, host["host_name"]) for ip in own.values()),
                     section("domain", "*", settings),
                 ],
-            )
-        )
-        if forward["logins"]:
-            nodes += _login(targets[forward["stream"]], targets[forward["stream"]], [])
-    if not native:
-        rules = [
-            directive("header", front["header"], _regex(rf"^\s*{name}\s*$"), f"virtual-mta={target}")
-            for name, target in targets.items()
+            ),
+            section("pattern-list", name, _own_alone(forward, name)),
         ]
-        nodes.append(section("pattern-list", "front", rules))
-    nodes.append(
-        section(
-            "source",
-            "front",
-            [
-                directive("process-x-virtual-mta", _yes(native)),
-                *([] if native else [directive("pattern-list", "front")]),
-                directive("default-virtual-mta", targets[front["default"]]),
-            ],
-        )
-    )
-    return [*nodes, *_listeners(front["listen"], front["port"], "front")]
+        if forward["logins"]:
+            nodes += _login(host, {**forward, "name": stream}, name, name)
+    rules = [
+        *(
+            directive("header", front["header"], _regex(rf"^\s*{name}\s*$"), "call-to:", its_rules)
+            for name, its_rules in lists.items()
+        ),
+        directive("header", front["header"], _EVERYTHING, f"virtual-mta={REFUSED}"),
+        directive("mail-from", _EVERYTHING, "call-to:", lists[front["default"]]),
+    ]
+    return [
+        *nodes,
+        section("pattern-list", "front", rules),
+        section("source", "front", _policy(front, targets[front["default"]], "front")),
+        *_listeners(front["listen"], front["port"], "front"),
+    ]
 
 
 def _users(host: Mapping[str, Any], passwords: Mapping[str, str]) -> list[Node]:
@@ -486,22 +647,23 @@ def _login_source(name: str) -> str:
     return f"{name}-login"
 
 
-def _login(name: str, target: str, probes: Sequence[Node]) -> list[Node]:
-    """The source of a stream's logins. It says all that a listener's source may say, so that the login decides."""
-    source = _login_source(name)
+def _login(host: Mapping[str, Any], stream: Mapping[str, Any], name: str, target: str) -> list[Node]:
+    """The source of a stream's logins. It says all that a listener's source may say, so that the login decides: a
+    header that names another stream is refused."""
+    source, other = _login_source(name), rf"^(?!\s*{stream['name']}\s*$)"
     return [
-        section("pattern-list", source, [*probes, directive("*", f"virtual-mta={target}")]),
         section(
-            "source",
+            "pattern-list",
             source,
             [
-                directive("always-allow-relaying", "yes"),
-                directive("require-auth", "yes"),
-                directive("default-virtual-mta", target),
-                directive("process-x-virtual-mta", "no"),
-                directive("pattern-list", source),
+                *(
+                    directive("header", header, _regex(other), f"virtual-mta={REFUSED}")
+                    for header in host["remove_headers"]
+                ),
+                directive("mail-from", _EVERYTHING, "call-to:", name),
             ],
         ),
+        section("source", source, [*_RELAYS, directive("require-auth", "yes"), *_policy(stream, target, source)]),
     ]
 
 
@@ -532,7 +694,11 @@ def _bounces(bounces: Mapping[str, Any], postmaster: str) -> list[Node]:
         section(
             "source",
             _INBOUND,
-            [directive("always-allow-relaying", "no"), directive("process-x-virtual-mta", "no")],
+            [
+                directive("always-allow-relaying", "no"),
+                directive("suppress-local-dsn", "yes"),
+                directive("process-x-virtual-mta", "no"),
+            ],
         ),
         *_listeners(bounces["listen"], 25, _INBOUND),
     ]

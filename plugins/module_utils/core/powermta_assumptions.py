@@ -131,9 +131,51 @@ TRIALS: tuple[Trial, ...] = (
     ),
     Trial(
         "config.rewrite",
-        "a pool names a rewrite-list with from-domain",
-        "<rewrite-list acceptance>\n    from-domain a.example bounce.a.example\n</rewrite-list>\n"
-        + _pool("rewrite-list acceptance"),
+        "a virtual MTA names a rewrite-list, whose mail-from moves every envelope sender to one domain",
+        "<rewrite-list acceptance>\n    mail-from *@* *@bounce.a.example\n</rewrite-list>\n"
+        + _ONE.replace("</", "    rewrite-list acceptance\n</"),
+    ),
+    Trial(
+        "config.include-keys",
+        "a virtual MTA includes a file with its keys, and one that has none yet",
+        _ONE.replace("</", f"    include {EXTRA}/some/a.keys\n    include {EXTRA}/some/b.keys\n</")
+        + "<domain *>\n    dkim-sign yes\n</domain>\n",
+        files=(("some/a.keys", f"domain-key s1,a.example,{KEY}\n"), ("some/b.keys", "# no key yet\n")),
+    ),
+    Trial(
+        "config.from",
+        "a source lets one From domain pass by an expression with codes and a look-ahead, and leads all else away",
+        _VMTAS + "<pattern-list acceptance>\n"
+        "    header From /^\\s*(?:[^\\x22\\x3c\\x3e@]*\\x3c[^\\x3c\\x3e@]+@a\\.example\\x3e)\\s*$/"
+        " virtual-mta=acceptance-1\n"
+        "    mail-from /^/ virtual-mta=acceptance-2\n</pattern-list>\n"
+        "<pattern-list acceptance-login>\n"
+        "    header X-Binding /^(?!\\s*acceptance\\s*$)/ virtual-mta=acceptance-2\n"
+        "    mail-from /^/ call-to: acceptance\n</pattern-list>\n"
+        "<source acceptance>\n    pattern-list acceptance-login\n</source>\n"
+        "smtp-listener 127.0.0.1:25991 source=acceptance\n",
+    ),
+    Trial(
+        "config.refusing",
+        "a listener refuses everybody, and the mail of a virtual MTA goes there to bounce",
+        "<virtual-mta acceptance-refused>\n    smtp-source-host 127.0.0.1 mta1.acceptance.example\n    <domain *>\n"
+        "        smtp-hosts [127.0.0.2]:25991\n        bounce-upon-5xx-greeting yes\n        bounce-after 1h\n"
+        "        use-starttls no\n    </domain>\n</virtual-mta>\n<source acceptance-refused>\n    smtp-service no\n"
+        "</source>\nsmtp-listener 127.0.0.2:25991 source=acceptance-refused\n",
+    ),
+    Trial(
+        "config.reports",
+        "bounces have a From address of ours, and those to a From domain go to the mail hosts of the return path",
+        'custom-dsn-from-header "Mail Delivery System <MAILER-DAEMON@mta1.acceptance.example>"\n'
+        "<domain a.example>\n    smtp-hosts lookup-mx:bounce.a.example\n</domain>\ndomain-macro _acceptance a.example\n"
+        + _pool("<domain $_acceptance>", '    smtp-hosts ""', "</domain>"),
+    ),
+    Trial(
+        "config.trace",
+        "a pool removes Received fields, and a source hides where a message came from and limits its size",
+        _pool("<domain *>", "    remove-header X-Binding,Received", "</domain>")
+        + "<source acceptance>\n    default-virtual-mta acceptance\n    hide-message-source yes\n"
+        "    max-message-size 10256384b\n</source>\nsmtp-listener 127.0.0.1:25991 source=acceptance\n",
     ),
     Trial(
         "config.source",
@@ -151,8 +193,9 @@ TRIALS: tuple[Trial, ...] = (
         "networks that may relay, IPv4 and IPv6, and the settings of all others",
         "<source 0/0>\n    always-allow-relaying no\n    process-x-virtual-mta no\n    reject-invalid-virtual-mta yes\n"
         "    allow-starttls no\n    require-starttls-before-auth yes\n    allow-unencrypted-plain-auth no\n"
-        "    add-date-header yes\n    add-message-id-header yes\n    remove-header X-Binding\n</source>\n"
-        "<source 192.0.2.0/24>\n    always-allow-relaying yes\n</source>\n"
+        "    add-date-header yes\n    add-message-id-header yes\n    remove-header X-Binding\n"
+        "    suppress-local-dsn yes\n    auto-qualify-domain no\n    accept-invalid-recipients no\n</source>\n"
+        "<source 192.0.2.0/24>\n    always-allow-relaying yes\n    suppress-local-dsn no\n</source>\n"
         "<source ::1/128>\n    always-allow-relaying yes\n</source>\n",
     ),
     Trial(
@@ -177,8 +220,9 @@ TRIALS: tuple[Trial, ...] = (
     ),
     Trial(
         "config.dkim",
-        "domain-key at the top level takes a selector, a domain and a PEM file",
-        f"domain-key s1,a.example,{KEY}\ndomain-key s1,example,{KEY}\n<domain *>\n    dkim-sign yes\n</domain>\n",
+        "domain-key takes a selector, a domain and a PEM file",
+        _ONE.replace("</", f"    domain-key s1,a.example,{KEY}\n    domain-key s1,example,{KEY}\n</")
+        + "<domain *>\n    dkim-sign yes\n</domain>\n",
     ),
     Trial(
         "config.categories",
@@ -271,6 +315,7 @@ MAIL: tuple[tuple[str, str], ...] = (
     ("mail.address", "each address sends from its IPs with its EHLO name, chosen by the recipient's pattern"),
     ("mail.return-path", "rewrite-list changes the domain of the envelope sender, so SPF is that of the return path"),
     ("mail.dkim", "what PowerMTA signs verifies, by the key that was given to it"),
+    ("mail.from", "a rule of a pattern-list lets a From field of the stream pass"),
     ("mail.relay", "no port takes mail for strangers"),
 )
 

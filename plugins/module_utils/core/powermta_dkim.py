@@ -1,10 +1,11 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DKIM keys in a PowerMTA configuration: the fragment that names them, and which key signs for a domain.
+"""DKIM keys in a PowerMTA configuration: the files that name them, and which key signs for a domain.
 
 PowerMTA takes the first line ``domain-key`` whose domain is the message's or one above it; lines of a virtual MTA or a
-pool come before those of the whole file.
+pool come before those of the whole file. So that no stream can sign for another one, none of our lines is one of the
+whole file: each domain has a file, which the virtual MTAs of its stream include.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
+from ansible_collections.mailops.mta.plugins.module_utils.core.powermta import BANNER, KEYS_END, keys_file
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta import DKIM as FRAGMENT
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import (
     Blank,
@@ -51,14 +53,26 @@ class Reference:
 
 @dataclass(frozen=True)
 class Keys:
-    """What the fragment says."""
+    """What the fragment and the files of the domains say."""
 
     serial: Optional[int]  # of the state of the key store; None: it tells none
     references: tuple[Reference, ...] = ()
+    files: tuple[str, ...] = ()  # names of the files of domains
 
 
-def domain_keys(keys: Iterable[SigningKey], serial: int, directory: str, staying: Iterable[Reference] = ()) -> str:
-    """The fragment for these keys, whose files lie in ``directory``, and for domains that left. Raises ValueError."""
+def domain_keys(
+    keys: Iterable[SigningKey],
+    serial: int,
+    directory: str,
+    domains: Iterable[str] = (),
+    staying: Iterable[Reference] = (),
+    files: Iterable[str] = (),
+) -> dict[str, str]:
+    """The files for these keys, which lie in ``directory``, by name. Raises ValueError.
+
+    ``domains`` without a key have a file as well, and ``files`` that are there stay, because virtual MTAs may include
+    them. ``staying`` has the lines of domains that left.
+    """
     chosen: dict[str, SigningKey] = {}
     for key in sorted(set(keys)):
         if key.algorithm != RSA:
@@ -67,10 +81,20 @@ def domain_keys(keys: Iterable[SigningKey], serial: int, directory: str, staying
             other = chosen[key.domain].selector
             raise ValueError(f"{key.file}: PowerMTA signs with one key of a domain, and {other} is to sign as well")
         chosen[key.domain] = key
-    # A key would sign for the domains below its own too, so these come first.
-    wanted = [Reference(key.selector, key.domain, f"{directory}/{key.file}") for key in chosen.values()]
-    order = sorted([*wanted, *staying], key=lambda one: (-len(one.domain), one.domain))
-    return text([remark(f"state {serial} of the key store"), *(line for one in order for line in _lines(one))])
+    lines = {one.domain: one for one in staying}
+    lines.update(
+        {key.domain: Reference(key.selector, key.domain, f"{directory}/{key.file}") for key in chosen.values()}
+    )
+    return {
+        FRAGMENT: text([remark(f"state {serial} of the key store")]),
+        **dict.fromkeys((*map(keys_file, domains), *files), without_keys()),
+        **{keys_file(one.domain): text([remark(BANNER), *_lines(one)]) for one in lines.values()},
+    }
+
+
+def without_keys() -> str:
+    """The file of a domain that has no key yet."""
+    return text([remark(BANNER)])
 
 
 def _lines(one: Reference) -> Iterator[Node]:
@@ -90,20 +114,26 @@ def staying(before: Keys, domains: Iterable[str], today: date, days: int) -> tup
     return tuple(one for one in gone if one.left and (today - one.left).days < days)
 
 
-def fragment(written: Optional[str]) -> Keys:
-    """What a fragment that `domain_keys` made says. Raises ValueError where it tells no state."""
-    if written is None:
+def installed(files: Mapping[str, str]) -> Keys:
+    """What the files that `domain_keys` made say, among the others of a set. Raises ValueError where they tell no
+    state."""
+    if FRAGMENT not in files:
         return Keys(None)
-    nodes = parse(written, FRAGMENT).nodes
+    nodes = parse(files[FRAGMENT], FRAGMENT).nodes
     states = [found for node in nodes if isinstance(node, Blank) for found in [_STATE.match(node.text)] if found]
     if len(states) != 1:
         raise ValueError("it does not tell which state of the key store it is of")
-    references, left = [], None
-    for node in nodes:
+    held = tuple(sorted(name for name in files if name.endswith(KEYS_END)))
+    references = (one for name in held for one in _references(files[name], name))
+    return Keys(int(states[0].group(1)), tuple(references), held)
+
+
+def _references(written: str, name: str) -> Iterator[Reference]:
+    left = None
+    for node in parse(written, name).nodes:
         if isinstance(node, Directive) and node.key == _DIRECTIVE:
-            references.append(replace(reference(node), left=left and date.fromisoformat(left.group(1))))
+            yield replace(reference(node), left=left and date.fromisoformat(left.group(1)))
         left = _LEFT.match(node.text) if isinstance(node, Blank) else None
-    return Keys(int(states[0].group(1)), tuple(references))
 
 
 def reference(line: Directive, scope: str = "") -> Reference:
@@ -131,13 +161,21 @@ class Choice:
         self._special = [_by_domain(references) for references in found.values()]
 
     def of(self, domain: str) -> Reference:
-        """The one key that signs, whatever way a message takes. Raises ValueError where there is none, or another."""
-        chosen = _first(self._general, domain)
-        if chosen is None:
-            raise ValueError(f"no line {_DIRECTIVE} of the whole configuration fits it, so its mail leaves unsigned")
-        for lines in self._special:
-            other = _first(lines, domain)
-            if other is not None and other != chosen:
+        """The one key that signs, whatever virtual MTA of its stream a message takes. Raises ValueError where there is
+        none, or another.
+
+        A section that names no key of the domain is another stream's, which cannot send for this one.
+        """
+        special = [lines for lines in self._special if domain in lines or _ANY in lines]
+        found = [one for lines in (*special, self._general) for one in [_first(lines, domain)] if one is not None]
+        if not found:
+            above = next((one for lines in self._special for one in [_first(lines, domain)] if one is not None), None)
+            if above is None:
+                raise ValueError(f"no line {_DIRECTIVE} fits it, so its mail leaves unsigned")
+            found = [above]
+        chosen = found[0]
+        for other in found[1:]:
+            if other != chosen:
                 raise ValueError(f"{other.scope} has another key for it at {other.place}")
         if chosen.domain != domain:
             raise ValueError(f"its mail is signed for {chosen.domain} by the key at {chosen.place}")

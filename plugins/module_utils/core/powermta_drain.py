@@ -44,6 +44,7 @@ class Draining:
 
     virtual_mtas: tuple[str, ...] = ()
     fragment: Optional[str] = None  # None: nothing stays
+    files: frozenset[str] = frozenset()  # the names of those that the fragment includes
 
 
 def draining(before: Mapping[str, str], after: Mapping[str, str], queued: Optional[Mapping[str, int]]) -> Draining:
@@ -71,6 +72,11 @@ def draining(before: Mapping[str, str], after: Mapping[str, str], queued: Option
                 remark("These left the fleet and wait until their queues are empty. Nothing leads new mail to them."),
                 *(_built(node, moved) for node in [*_missing(whole, nodes, there), *whole]),
             ]
+        ),
+        frozenset(
+            line.value.rpartition("/")[2]
+            for line in _everything(whole)
+            if isinstance(line, Directive) and line.key == "include"
         ),
     )
 

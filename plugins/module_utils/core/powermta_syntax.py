@@ -25,7 +25,7 @@ INDENT = "    "
 REGEX_NAMES = frozenset({"reply", "mail-from", "rcpt-to", "header", "address", "relay-address"})
 INCLUDE_PARENTS = frozenset({"global", "source", "domain", "virtual-mta", "smtp-pattern-list"})
 _MAX_DEPTH = 16  # sections within sections; PowerMTA itself knows three
-_MAX_INCLUDES = 5000
+_MAX_INCLUDES = 50000  # each virtual MTA includes the keys of its domains
 _MAX_INCLUDE_DEPTH = 20
 _MAX_REGEX_LINES = 8  # how far the end of a regex is looked for
 

@@ -372,7 +372,7 @@ _DIRECTIVES: tuple[tuple[Optional[str], ...], ...] = (
     ("relay-address", "global", "email|regex", None, "", "repeatable"),
     ("relay-debug", "global", "bool", "false"),
     ("relay-domain", "global", "domain_pattern", None, "", "repeatable"),
-    ("remove-header", "source", "header_list"),
+    ("remove-header", "source domain", "header_list"),
     ("remove-received-headers", "source", "bool", None, "", "legacy"),
     ("replace-smtp-421-service-response", "domain", "bool", "false"),
     ("reply", "smtp-pattern-list", "regex text", None, "", "repeatable"),

@@ -25,6 +25,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_dkim, powermta_set
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
+from ansible_collections.mailops.mta.plugins.module_utils.core.powermta import KEYS_END
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import LOAD, NOTHING, RELOAD, RESTART, START
 from ansible_collections.mailops.mta.plugins.module_utils.shell import files, powermta_files
 
@@ -40,6 +41,7 @@ _BAD_NEWS = re.compile(
     r"\b(?:error|fail|failed|failure|unable|cannot|could not|refused|denied|not running|no such)\b", re.I
 )
 _LOADED = "loaded"
+_ENDS = (".conf", KEYS_END)  # of the names in a set
 _NEW, _BACK = ".new", ".back"  # beside what they are to become
 _MODE, _DIRECTORY_MODE = 0o640, 0o750
 
@@ -131,7 +133,7 @@ def tree(root: str = ROOT) -> dict[str, str]:
 
 def _fragments(directory: str) -> dict[str, str]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return files.read_all(directory, sorted(name for name in os.listdir(directory) if name.endswith(".conf")))
+        return files.read_all(directory, sorted(name for name in os.listdir(directory) if name.endswith(_ENDS)))
     return {}
 
 
@@ -269,13 +271,13 @@ def _check(paths: Paths, after: Mapping[str, str], version: str) -> tuple[Findin
 def _refuse_missing_keys(after: Mapping[str, str]) -> None:
     """An older set that somebody went back to may name keys that were deleted since."""
     try:
-        keys = powermta_dkim.fragment(after.get(powermta_dkim.FRAGMENT)).references
+        keys = powermta_dkim.installed(after).references
     except ValueError:
         return  # it was written by hand; the role dkim says what to do
     missing = [one.path for one in keys if not os.path.exists(one.path)]
     if missing:
         raise PowermtaError(
-            f"{powermta_dkim.FRAGMENT} names keys that are not on this host: {', '.join(missing)}. Run mailops.mta.site"
+            f"lines domain-key name keys that are not on this host: {', '.join(missing)}. Run mailops.mta.site"
             " with --tags dkim,powermta, which brings those that sign now"
         )
 

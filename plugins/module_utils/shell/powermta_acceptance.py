@@ -48,11 +48,27 @@ _LIVE = """
         bounce-after 1h
     </domain>
 </virtual-mta>
+<virtual-mta {vmta}-refused>
+    smtp-source-host {ip} {domain}
+    <domain *>
+        smtp-hosts [127.0.0.2]:{port}
+        bounce-upon-5xx-greeting yes
+        use-starttls no
+    </domain>
+</virtual-mta>
+<pattern-list {vmta}>
+    header From /^\\s*elsewhere@/ virtual-mta={vmta}-refused
+</pattern-list>
 <source {vmta}>
     default-virtual-mta {vmta}
     always-allow-relaying yes
+    pattern-list {vmta}
+</source>
+<source {vmta}-refused>
+    smtp-service no
 </source>
 smtp-listener 127.0.0.1:{port} source={vmta}
+smtp-listener 127.0.0.2:{port} source={vmta}-refused
 """
 _MESSAGES = 3
 _READERS: tuple[tuple[str, tuple[str, ...], Any], ...] = (
@@ -69,6 +85,7 @@ _LIVE_SAYS = {
     "reload.adds": "a reload opens a listener that is new",
     "reload.removes": "a reload closes a listener that is gone",
     "reload.keeps": "a reload keeps the process",
+    "refusal": "mail with a From field that a rule refuses bounces at once, by a listener that serves nobody",
     "operation.waits": "mail that cannot leave waits in the queue domain/virtual-mta, listed with its recipients",
     "operation.list": "list counts the mail of one recipient",
     "operation.pause": "a queue is paused, listed as paused, and runs again",
@@ -153,7 +170,7 @@ def _try_all(root: str) -> dict[str, Said]:
 def _try(trial: core.Trial, root: str, extra: str) -> Optional[Said]:
     shutil.rmtree(extra, ignore_errors=True)
     os.mkdir(extra, 0o750)
-    if core.KEY in trial.text and not _make_key(os.path.join(extra, os.path.basename(core.KEY))):
+    if core.KEY in f"{trial.text}{trial.files}" and not _make_key(os.path.join(extra, os.path.basename(core.KEY))):
         return None
     for name, text in trial.files:
         path = os.path.join(extra, name)
@@ -161,7 +178,7 @@ def _try(trial: core.Trial, root: str, extra: str) -> Optional[Said]:
             os.symlink(text, path)
             continue
         os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
-        files.write(path, text, 0o640)
+        files.write(path, text.replace(core.EXTRA, extra), 0o640)
     _readable(extra)
     _replace(os.path.join(root, "config"), (core.BASE + trial.text).replace(core.EXTRA, extra))
     return _test()
@@ -266,6 +283,8 @@ def _operate(live: _Live, port: int) -> None:
         _inject(port)
         held["operation.waits"] = _until(lambda: _waiting() == _MESSAGES)
         if held["operation.waits"]:
+            _send(port, "", f"elsewhere@{_DOMAIN}", 0)
+            held["refusal"] = _until(lambda: _waiting(f"{_DOMAIN}/*") == _MESSAGES)
             held["operation.source"], held["operation.source-time"] = _source(live)
             held["operation.list"] = _deletes(rcpt, check_mode=True)
             held["operation.pause"] = _sets({"paused": True}) and _sets({"paused": False})
@@ -279,17 +298,22 @@ def _operate(live: _Live, port: int) -> None:
 
 
 def _inject(port: int) -> None:
+    for number in range(_MESSAGES):
+        _send(port, f"sender@{_DOMAIN}", f"sender@{_DOMAIN}", number)
+
+
+def _send(port: int, sender: str, author: str, number: int) -> None:
+    """Without a ``sender`` nobody gets a report."""
+    rcpt = f"r{number}@{_DOMAIN}"
     with smtplib.SMTP("127.0.0.1", port, local_hostname=_DOMAIN, timeout=_SECONDS) as smtp:
-        for number in range(_MESSAGES):
-            sender, rcpt = f"sender@{_DOMAIN}", f"r{number}@{_DOMAIN}"
-            text = f"From: {sender}\r\nTo: {rcpt}\r\nSubject: acceptance\r\n\r\nThis waits and is deleted.\r\n"
-            smtp.sendmail(sender, [rcpt], text)
+        text = f"From: {author}\r\nTo: {rcpt}\r\nSubject: acceptance\r\n\r\nThis waits and is deleted.\r\n"
+        smtp.sendmail(sender, [rcpt], text)
 
 
-def _waiting() -> Optional[int]:
+def _waiting(queue: str = _QUEUE) -> Optional[int]:
     with contextlib.suppress(PowermtaError):
-        found, _findings = answers.queues(powermta.cli(*operation.QUEUES, _QUEUE))
-        return sum(each["recipients"] or 0 for each in names.fitting(found or [], _QUEUE))
+        found, _findings = answers.queues(powermta.cli(*operation.QUEUES, queue))
+        return sum(each["recipients"] or 0 for each in names.fitting(found or [], queue))
     return None
 
 

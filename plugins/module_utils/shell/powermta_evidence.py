@@ -31,7 +31,7 @@ def gather(directory: str, domains: Iterable[str], root: str = powermta.ROOT) ->
     problems: list[str] = []
     own = powermta_dkim.Keys(None)
     try:
-        own = powermta_dkim.fragment(powermta.current(root).get(powermta_dkim.FRAGMENT))
+        own = powermta_dkim.installed(powermta.current(root))
     except ValueError as error:
         problems.append(f"{paths.conf_d}/{powermta_dkim.FRAGMENT}: {error}")
     except powermta.PowermtaError as error:

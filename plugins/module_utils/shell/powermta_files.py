@@ -16,7 +16,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_s
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 
 _MOST_BYTES = 16 << 20
-_MOST_FILES = 2000
+_MOST_FILES = 20000
 
 
 def read(main: str, given: Mapping[str, str], whole: str = "") -> tuple[dict[str, str], list[Finding]]:

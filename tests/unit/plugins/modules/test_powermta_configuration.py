@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta, powermta_dkim
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta as shell
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.powermta_fleets import (
@@ -75,7 +75,11 @@ def test_it_brings_the_whole_fleet_slice_and_changes_nothing_the_second_time(hos
         *(True, "start"),
         *(done["files"], done["diff"]),
     )
-    assert host.read == powermta.files(WHOLE, powermta.Options(today=TODAY, passwords=PASSWORDS))
+    conf_d = str(host.root / "conf.d")
+    assert host.read == {
+        **powermta.files(WHOLE, powermta.Options(today=TODAY, passwords=PASSWORDS, directory=conf_d)),
+        **dict.fromkeys(powermta.keys_files(WHOLE), powermta_dkim.without_keys()),
+    }
     again = run(host)
     assert (again["changed"], again["effort"], again["files"], again["diff"]) == (False, "nothing", [], [])
 
@@ -156,12 +160,31 @@ def test_an_address_that_comes_back_stands_there_once(host):
 
 def test_the_fragment_of_the_keys_belongs_to_the_role_dkim(host):
     run(host)
-    keys = {powermta.DKIM: "# state 7 of the key store\n"}
-    host.apply(keys)
+    (host.root / "key").touch()
+    line = f"domain-key s1,news.example.com,{host.root}/key\n"
+    keys = {powermta.DKIM: "# state 7 of the key store\n", powermta.keys_file("news.example.com"): line}
+    host.apply({**keys, powermta.keys_file("gone.example.com"): "# of a stream that left\n"})
     queues(host)
+    assert run(host)["files"] == [str(host.root / "conf.d" / powermta.keys_file("gone.example.com"))]
     assert run(host)["changed"] is False
     assert run(host, LESS)["changed"] is True
-    assert host.read[powermta.DKIM] == keys[powermta.DKIM]
+    assert {name: host.read[name] for name in keys} == keys
+
+
+def test_what_drains_keeps_its_keys_as_long_as_it_is_there(host):
+    run(host)
+    (host.root / "key").touch()
+    name = powermta.keys_file("news.example.com")
+    host.apply({name: f"domain-key s1,news.example.com,{host.root}/key\n"})
+    gone = {**WHOLE, "streams": [], "front": None, "forwards": []}
+    queues(host, **{GONE: 2})
+    run(host, gone)
+    assert name in host.read
+    assert f"include {host.root}/conf.d/{name}" in host.read[powermta.DRAINING]
+    queues(host)
+    run(host, gone)
+    run(host, gone)
+    assert name not in host.read
 
 
 def test_fragments_of_ones_own_are_checked_and_taken_out_again(host):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -20,6 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax i
     Directive,
     Section,
     load,
+    parse,
     sections,
     values,
     words,
@@ -100,13 +102,13 @@ def fragments(fleet: Fleet, host: str, **more: Any) -> dict[str, str]:
     """What a host runs with, its keys as well, which the role dkim brings."""
     data = powermta.slice_of(fleet, host)
     given = {"today": TODAY, "passwords": {login: password(login) for login in powermta.logins(data)}, **more}
-    lines = [
-        f"domain-key s1,{domain},/etc/pmta/dkim/keys/s1._domainkey.{domain}.00000000.key\n"
+    keys = {
+        powermta.keys_file(domain): f"domain-key s1,{domain},/etc/pmta/dkim/keys/s1._domainkey.{domain}.00000000.key\n"
         for stream in data["streams"]
         for domain in stream["domains"]
-    ]
+    }
     texts = powermta.files(data, powermta.Options(**given))
-    return {**texts, powermta.DKIM: "".join(["# state 1 of the key store\n", *sorted(lines, key=len, reverse=True)])}
+    return {**texts, powermta.DKIM: "# state 1 of the key store\n", **keys}
 
 
 def configuration(texts: Mapping[str, str]) -> dict[str, str]:
@@ -139,12 +141,39 @@ class Picture:
         return {ip for member in members for ip, _name in self.source_hosts[member]}
 
     def targets(self, source: str) -> Iterator[str]:
-        """All that a source can lead to."""
+        """All that a source can lead to, but what is refused."""
         for one in self.sources[source]:
             if one.key == "default-virtual-mta":
                 yield one.value
             elif one.key == "pattern-list":
-                yield from (words(rule.value)[-1].partition("virtual-mta=")[2] for rule in self.rules[one.value])
+                yield from self.of_list(one.value)
+
+    def routed(self, source: str, headers: Mapping[str, str], sender: str = "a@b.test") -> str:
+        """Where a message from a client that may relay goes, by a source alone; its recipient is nobody's probe."""
+        lists = [line.value for line in self.sources[source] if line.key == "pattern-list"]
+        found = self._by_list(lists[-1], headers, sender) if lists else ""
+        return found or self.says(source, "default-virtual-mta") or ""
+
+    def _by_list(self, name: str, headers: Mapping[str, str], sender: str) -> str:
+        for rule in self.rules[name]:
+            *pattern, last = words(rule.value)
+            seen = {"header": headers.get(pattern[0]), "mail-from": sender, "rcpt-to": "nobody@elsewhere.test"}[
+                rule.key
+            ]
+            regex = next(word for word in pattern if word.startswith("/"))[1:-1]
+            if seen is not None and re.search(regex, seen, re.IGNORECASE):
+                called = pattern[-1] == "call-to:"
+                return self._by_list(last, headers, sender) if called else last.partition("virtual-mta=")[2]
+        return ""
+
+    def of_list(self, name: str) -> Iterator[str]:
+        """What a pattern-list can lead to, but what is refused."""
+        for rule in self.rules[name]:
+            *_more, way, target = words(rule.value)
+            if way == "call-to:":
+                yield from self.of_list(target)
+            elif target != f"virtual-mta={powermta.REFUSED}":
+                yield target.partition("virtual-mta=")[2]
 
     def says(self, source: str, name: str) -> Optional[str]:
         return next((one.value for one in self.sources[source] if one.key == name), None)
@@ -178,6 +207,11 @@ def picture(texts: Mapping[str, str]) -> Picture:
 
 def sections_of(texts: Mapping[str, str], tag: str) -> list[Section]:
     return list(sections(load(configuration(texts)).nodes, tag))
+
+
+def written(texts: Mapping[str, str], tag: str) -> list[Section]:
+    """The sections as they stand in their files, with their includes."""
+    return [one for name, text in texts.items() for one in sections(parse(text, name).nodes, tag)]
 
 
 # ---- drawn at random

@@ -17,16 +17,36 @@ ON_MTA1 = {**WARM, "host": "mta1"}
 NEW = {"ip": "203.0.113.41", "host": "mta2", "warmup_from": "2026-11-09"}
 ALERTS = "streams/alerts/addresses"
 NO_FRONT = ("front", None)
+ALWAYS = "PowerMTA has no directive that refuses a second From"
 
 
 def findings(*changes):
-    """(severity, where, all its words) of each finding."""
+    """(severity, where, all its words) of each finding, but the one that every PowerMTA host has."""
     _parsed, found = fleet_file.parse(changed(*changes))
-    return [(one.severity, one.where, f"{one.found} {one.why} {one.remedy}") for one in found]
+    return [(one.severity, one.where, f"{one.found} {one.why} {one.remedy}") for one in found if ALWAYS not in one.why]
 
 
 def test_without_a_front_listener_the_fleet_has_no_findings():
     assert findings(NO_FRONT) == []
+
+
+def test_what_powermta_lets_pass_is_said_once_with_the_streams():
+    def said(*changes):
+        return [one for one in fleet_file.parse(changed(NO_FRONT, *changes))[1] if ALWAYS in one.why]
+
+    (found,) = said()
+    assert (found.severity, found.where) == (WARNING, "hosts.mta1.engine")
+    assert "bulk, alerts leaves" in found.why
+    (found,) = said(("hosts/mta2/engine", "postfix"))
+    assert "of bulk leaves" in found.why
+    assert said(("hosts/mta1/engine", "postfix"), ("hosts/mta2/engine", "postfix")) == []
+
+
+def test_a_front_listener_where_no_stream_has_an_address_is_a_finding():
+    changes = (("hosts/mta3", {"ansible_host": "10.0.0.13", "engine": "powermta"}), ("front/hosts", ["mta3"]))
+    assert [(one[0], one[1]) for one in findings(*changes) if "leave under a name without SPF" in one[2]] == [
+        (WARNING, "front.hosts")
+    ]
 
 
 CASES = [
@@ -80,24 +100,16 @@ CASES = [
         [NO_FRONT, ("streams/alerts/inject_from", ["192.0.2.0/24"])],
         None,
     ),
+    ("a front listener, whose unknown names bounce", [], None),
+    ("a front listener with PowerMTA's own header", [("front/header", "X-Virtual-MTA")], None),
     (
-        "a header whose unknown names are not refused",
-        [],
-        (WARNING, "front.header", "cannot refuse a name that it does not know"),
+        "a front listener for streams with different sizes",
+        [("streams/bulk/max_message_bytes", 65536)],
+        (WARNING, "front.hosts", "takes messages of 10240000 bytes for every stream, also for bulk"),
     ),
     (
-        "PowerMTA's own header for streams that are elsewhere",
-        [("front/header", "X-Virtual-MTA")],
-        (ERROR, "front.header", "refuses mail for alerts"),
-    ),
-    (
-        "PowerMTA's own header where all streams are",
-        [
-            ("front/header", "X-virtual-MTA"),
-            ("front/hosts", ["mta1"]),
-            (ALERTS, [ON_MTA1]),
-            ("hosts/mta2", None),
-        ],
+        "streams with different sizes whose mail the front hands on",
+        [("streams/bulk/max_message_bytes", 65536), ("front/hosts", ["mta2"])],
         None,
     ),
     (
@@ -136,6 +148,6 @@ def test_a_stream_on_both_engines_signs_with_what_both_can():
     del document["front"]
     document["streams"]["bulk"]["addresses"].append({"ip": "203.0.113.50", "host": "mta2"})
     parsed, found = fleet_file.parse(document)
-    assert found == []
+    assert [one for one in found if ALWAYS not in one.why] == []
     assert parsed.streams["bulk"].dkim.algorithms == ("rsa",)
     assert parsed.streams["alerts"].dkim.algorithms == ("rsa", "ed25519")

@@ -17,7 +17,12 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.mailops.mta.plugins.module_utils.core import fleet as fleet_file
-from ansible_collections.mailops.mta.plugins.module_utils.core import postfix, powermta, powermta_checks
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    postfix,
+    powermta,
+    powermta_checks,
+    powermta_dkim,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,7 +61,8 @@ def texts(fleet, engine, host):
         data = powermta.slice_of(fleet, host)
         passwords = {login: f"password-of-{login}" for login in powermta.logins(data)}
         options = powermta.Options(today=TODAY, passwords=passwords, certificate="/etc/pmta/tls/own.pem")
-        return {f"/etc/pmta/conf.d/{name}": text for name, text in powermta.files(data, options).items()}
+        keys = dict.fromkeys(powermta.keys_files(data), powermta_dkim.without_keys())
+        return {f"/etc/pmta/conf.d/{name}": text for name, text in {**powermta.files(data, options), **keys}.items()}
     return {
         f"/etc/{instance['name']}/{name}": text
         for instance in postfix.instances(fleet, host)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import re
 
@@ -27,6 +28,7 @@ from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.powerm
     password,
     picture,
     sections_of,
+    written,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,13 +99,15 @@ def test_the_front_listener_leads_each_name_to_its_stream(document):
             assert "front" not in seen.sources
             continue
         assert {source for place, source in seen.listeners.items() if place.endswith(":2500")} == {"front"}
-        rules = [re.fullmatch(r"X-Binding /(.*)/ virtual-mta=(\S+)", one.value).groups() for one in seen.rules["front"]]
         for stream in fleet.streams.values():
-            fitting = [target for pattern, target in rules if re.search(pattern, f" {stream.name} ")]
-            assert len(fitting) == 1
-            assert_leads_to(fleet, name, seen, fitting[0], stream)
-        default = seen.says("front", "default-virtual-mta")
-        assert_leads_to(fleet, name, seen, default, fleet.streams[fleet.front.default])
+            for headers in ({"X-Binding": f" {stream.name} \r\n"}, {"X-Binding": stream.name.upper()}):
+                found = seen.routed("front", {**headers, "From": f"a@{stream.domain}"})
+                assert_leads_to(fleet, name, seen, found, stream)
+        default = fleet.streams[fleet.front.default]
+        for found in (seen.routed("front", {"From": f"a@{default.domain}"}), seen.says("front", "default-virtual-mta")):
+            assert_leads_to(fleet, name, seen, found, default)
+        assert seen.routed("front", {"X-Binding": "none", "From": f"a@{default.domain}"}) == powermta.REFUSED
+        assert seen.routed("front", {"X-Binding": "", "From": f"a@{default.domain}"}) == powermta.REFUSED
         assert seen.says("front", "process-x-virtual-mta") == "no"
         assert "remove-header X-Binding" in texts[powermta.HOST]
 
@@ -119,6 +123,147 @@ def assert_leads_to(fleet, host, seen, target, stream):
             assert int(port) == stream.port
     else:
         assert seen.leads_to(target) <= {ip for address in stream.addresses_on(host) for ip in address.ips}
+
+
+@FEW
+@given(documents())
+def test_no_way_in_takes_the_from_domain_of_another_stream(document):
+    """From whomever, by whatever port, login or header: it goes to what refuses."""
+    for fleet, name, texts in hosts_of(document):
+        seen = picture(texts)
+        for source in {*seen.listeners.values(), *seen.users.values()} - {"inbound-bounces", "takes-nothing"}:
+            if source == powermta.REFUSED:
+                assert seen.says(source, "smtp-service") == "no"
+                continue
+            for chosen, other in itertools.product(["", *fleet.streams], fleet.streams.values()):
+                headers = {"From": f'"a@b" <x@{other.domain}>', **({"X-Binding": chosen} if chosen else {})}
+                found = seen.routed(source, headers)
+                if found != powermta.REFUSED:
+                    assert_leads_to(fleet, name, seen, found, other)
+            assert seen.routed(source, {"From": "ceo@elsewhere.test"}) == powermta.REFUSED
+            assert seen.routed(source, {}) == powermta.REFUSED
+        assert seen.hops.get(powermta.REFUSED) in (None, ["[127.0.0.2]:2599"])
+
+
+@FEW
+@given(documents())
+def test_a_login_decides_whatever_the_header_says(document):
+    for fleet, name, texts in hosts_of(document):
+        seen = picture(texts)
+        for login, source in seen.users.items():
+            own = next(one for one in fleet.streams.values() if login in one.inject_users)
+            author = {"From": f"a@{own.domain}"}
+            assert_leads_to(fleet, name, seen, seen.routed(source, author), own)
+            for other in fleet.streams.values():
+                found = seen.routed(source, {**author, "X-Binding": other.name})
+                refused = other is not own and fleet.front is not None
+                assert (found == powermta.REFUSED) is refused, (login, other.name, found)
+
+
+@pytest.mark.parametrize(
+    ("author", "passes"),
+    [
+        ("a@news.example.com", True),
+        (" A@NEWS.example.com\r\n", True),
+        (" News <a@letters.example.com>\r\n", True),
+        (' "Doe, J. (x@y)" <a@news.example.com>', True),
+        (" Doe, John\r\n <a@news.example.com>\r\n", True),
+        (" =?utf-8?q?J=C3=B6rg?= <a+b=c@news.example.com> (work)", True),
+        ("<a@news.example.com>", True),
+        (r' "a \" b" <a@news.example.com>', True),
+        ("a@alerts.example.com", False),
+        ("a@x.news.example.com", False),
+        ("a@newsxexample.com", False),
+        ("a@news.example.com.evil.test", False),
+        ("a@alerts.example.com, b@news.example.com", False),
+        ("b@news.example.com, a@alerts.example.com", False),
+        ("A <a@alerts.example.com>, B <b@news.example.com>", False),
+        ('"b@news.example.com" <a@alerts.example.com>', False),
+        ("b@news.example.com <a@alerts.example.com>", False),
+        ("<a@alerts.example.com> <b@news.example.com>", False),
+        ("a@alerts.example.com (b@news.example.com)", False),
+        ("group: b@news.example.com;", False),
+        ("", False),
+    ],
+)
+def test_a_from_field_passes_with_one_mailbox_of_the_stream(author, passes):
+    seen = picture(fragments(fleet_of(DOCUMENT), "mta1"))
+    assert (seen.routed("bulk", {"From": author}) == "bulk") is passes
+
+
+def test_a_from_field_of_an_international_domain_passes_in_both_spellings():
+    document = changed(("streams/bulk/extra_domains", ["news.b\u00fccher.test"]))
+    document["zones"]["b\u00fccher.test"] = {"provider": "powerdns", "credentials": "pdns"}
+    seen = picture(fragments(fleet_of(document), "mta1"))
+    for domain in ("news.b\u00fccher.test", "news.xn--bcher-kva.test"):
+        assert seen.routed("bulk", {"From": f"a@{domain}"}) == "bulk"
+
+
+@FEW
+@given(documents())
+def test_each_virtual_mta_has_the_keys_of_its_stream_and_no_other(document):
+    for fleet, name, texts in hosts_of(document):
+        assert not [file for file, text in texts.items() if file.endswith(".conf") and "domain-key" in text]
+        wanted = {
+            powermta.virtual_mta(address): sorted(map(powermta.keys_file, stream.domains))
+            for stream in fleet.streams_on(name)
+            for address in stream.addresses_on(name)
+        }
+        held = {
+            one.argument: sorted(line.value.rpartition("/")[2] for line in values(one.body, "include"))
+            for one in written(texts, "virtual-mta")
+        }
+        assert {one: files for one, files in held.items() if files} == wanted
+
+
+@FEW
+@given(documents())
+def test_every_way_in_has_a_limit_of_its_size(document):
+    for fleet, name, texts in hosts_of(document):
+        seen = picture(texts)
+        sizes = {source: seen.says(source, "max-message-size") for source in seen.sources}
+        more = receivers.TRACE_BYTES if fleet.front else 0
+        for stream in fleet.streams_on(name):
+            assert sizes[stream.name] == f"{stream.max_message_bytes + more}b"
+        if fleet.front and name in fleet.front.hosts:
+            assert sizes["front"] == f"{max(one.max_message_bytes for one in fleet.streams.values())}b"
+        assert sizes["0/0"] is not None
+        assert not {"0", "0b", "unlimited"} & set(sizes.values())
+        assert all(sizes[source] for source in seen.users.values())
+
+
+def test_the_trace_of_applications_is_left_out_where_the_fleet_says_so():
+    plain, hidden = (
+        fragments(fleet_of(changed(("streams/bulk/remove_received", value))), "mta1") for value in (False, True)
+    )
+    assert "Received" not in "".join(plain.values())
+    assert {file for file in plain if plain[file] != hidden[file]} == {"30-stream-bulk.conf"}
+    added = set(hidden["30-stream-bulk.conf"].splitlines()) - set(plain["30-stream-bulk.conf"].splitlines())
+    assert {line.strip() for line in added} == {"hide-message-source yes", "remove-header X-Binding,Received"}
+    # A login at another stream's port has that port's settings but for what its own source says.
+    assert plain["30-stream-bulk.conf"].count("hide-message-source no") == 2
+    assert judged(hidden) == []
+
+
+def test_bounces_of_powermta_leave_as_the_address_that_they_leave_from_and_find_the_return_path():
+    texts = fragments(fleet_of(DOCUMENT), "mta1")
+    host = texts[powermta.HOST]
+    assert "\nsmtp-source-host 203.0.113.20 mta20.news.example.com\n" in host
+    assert '\ncustom-dsn-from-header "Mail Delivery System <MAILER-DAEMON@mta20.news.example.com>"\n' in host
+    ways = {one.argument: values(one.body, "smtp-hosts")[0].value for one in sections_of(texts, "domain")}
+    assert ways == dict.fromkeys(("news.example.com", "letters.example.com"), "lookup-mx:bounce.news.example.com")
+    for pool in sections_of(texts, "virtual-mta-pool"):  # what people get there goes where their MX says
+        (own,) = (one for one in sections(pool.body, "domain") if one.argument == "$_senders")
+        assert values(own.body, "smtp-hosts")[0].value == '""'
+
+
+def test_strangers_get_no_reports():
+    seen = picture(fragments(fleet_of(changed(("hosts/mta1/bounce_listen", ["203.0.113.9"]))), "mta1"))
+    reports = {source: seen.says(source, "suppress-local-dsn") for source in seen.sources}
+    assert (reports["0/0"], reports["inbound-bounces"]) == ("yes", "yes")
+    relaying = {source for source in seen.sources if seen.says(source, "always-allow-relaying") == "yes"}
+    assert {source for source, said in reports.items() if said == "no"} == relaying
+    assert (seen.says("0/0", "auto-qualify-domain"), seen.says("0/0", "accept-invalid-recipients")) == ("no", "no")
 
 
 @FEW
@@ -161,7 +306,9 @@ def test_the_slice_survives_json_and_a_second_rendering_is_the_same(document):
         assert data == powermta.slice_of(fleet, name)
         passwords = {login: password(login) for login in powermta.logins(data)}
         again = powermta.files(data, powermta.Options(today=TODAY, passwords=passwords))
-        assert again == {file: text for file, text in texts.items() if file != powermta.DKIM}
+        assert again == {
+            file: text for file, text in texts.items() if file != powermta.DKIM and not file.endswith(powermta.KEYS_END)
+        }
 
 
 @given(st.from_regex(PASSWORD, fullmatch=True))
@@ -236,7 +383,7 @@ def test_a_stream_that_is_drained_here_takes_mail_from_this_host_only():
     )
     seen = picture(fragments(fleet_of(document), "mta1"))
     assert [place for place, source in seen.listeners.items() if source == "alerts"] == ["127.0.0.1:2528"]
-    assert list(seen.targets("alerts")) == ["alerts-apart", "alerts-203-0-113-31"]
+    assert list(seen.targets("alerts")) == ["alerts-apart", "alerts-203-0-113-31", "alerts-apart"]
     assert seen.hops["forward-alerts"] == ["[10.0.0.12]:2528"]
 
 
@@ -339,5 +486,5 @@ def test_a_number_sign_and_a_slash_stay_in_a_regular_expression():
 
 def test_what_the_fleet_file_says_of_engines_is_kept():
     parsed, findings = fleet_file.parse(DOCUMENT)
-    assert [str(one.where) for one in findings] == ["front.header", "front.header"]
+    assert [str(one.where) for one in findings] == ["hosts.mta1.engine"]
     assert parsed.streams["bulk"].dkim.algorithms == ("rsa",)

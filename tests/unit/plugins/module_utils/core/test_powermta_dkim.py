@@ -23,6 +23,7 @@ LABEL = st.sampled_from(["a", "bb", "c-c", "xn--9ca"])
 DOMAIN = st.lists(LABEL, min_size=1, max_size=4).map(lambda labels: ".".join([*labels, "test"]))
 PLACE = "/etc/pmta/dkim/keys"
 FINGERPRINT = "0123456789abcdef" * 2
+STATE = {powermta_dkim.FRAGMENT: "# state 1 of the key store\n"}
 SIGNS = "<domain *>\n    dkim-sign yes\n</domain>\n"
 
 
@@ -43,21 +44,44 @@ def path(one: SigningKey) -> str:
     return f"{PLACE}/{one.file}"
 
 
+def of_one_stream(files: dict[str, str]) -> powermta_tree.Tree:
+    """A configuration whose virtual MTA includes all keys, longest domain first."""
+    names = sorted((name for name in files if name.endswith(".keys")), key=len, reverse=True)
+    texts = {f"/c/{name}": text for name, text in files.items()}
+    lines = "".join(f"    include /c/{name}\n" for name in names)
+    document = powermta_syntax.load({"/c/config": f"<virtual-mta v>\n{lines}</virtual-mta>\n", **texts}, "/c/config")
+    assert document.findings == ()
+    return powermta_tree.build(document.nodes, "/c/config")
+
+
 @given(keys=KEYS, serial=st.integers(0, 10**12))
-def test_the_fragment_can_be_read_back_and_has_one_text(keys: list[SigningKey], serial: int) -> None:
-    text = powermta_dkim.domain_keys(keys, serial, PLACE)
-    found = powermta_dkim.fragment(text)
+def test_the_files_can_be_read_back_and_have_one_text(keys: list[SigningKey], serial: int) -> None:
+    files = powermta_dkim.domain_keys(keys, serial, PLACE)
+    found = powermta_dkim.installed(files)
     assert found.serial == serial
     assert sorted((one.domain, one.selector, one.path) for one in found.references) == sorted(
         (one.domain, one.selector, path(one)) for one in keys
     )
-    assert powermta_dkim.domain_keys(reversed(keys), serial, PLACE) == text
-    assert powermta_syntax.parse(text).findings == ()
+    assert powermta_dkim.domain_keys(reversed(keys), serial, PLACE) == files
+    assert all(powermta_syntax.parse(text).findings == () for text in files.values())
+
+
+@given(keys=KEYS)
+def test_no_key_is_one_of_the_whole_file_and_each_is_in_that_of_its_domain(keys: list[SigningKey]) -> None:
+    files = powermta_dkim.domain_keys(keys, 1, PLACE, ["none.test"], files=["dkim-before.test.keys"])
+    assert not [name for name, text in files.items() if name.endswith(".conf") and "domain-key" in text]
+    held = {
+        name: [one.domain for one in powermta_dkim.installed({**STATE, name: files[name]}).references] for name in files
+    }
+    assert {name: domains for name, domains in held.items() if domains} == {
+        f"dkim-{one.domain}.keys": [one.domain] for one in keys
+    }
+    assert {"dkim-none.test.keys", "dkim-before.test.keys"} <= set(files)
 
 
 @given(keys=KEYS)
 def test_every_domain_has_its_own_key_before_those_of_domains_above(keys: list[SigningKey]) -> None:
-    choice = Choice(tree(powermta_dkim.domain_keys(keys, 1, PLACE)))
+    choice = Choice(of_one_stream(powermta_dkim.domain_keys(keys, 1, PLACE)))
     for one in keys:
         assert choice.of(one.domain) == Reference(one.selector, one.domain, path(one))
 
@@ -66,7 +90,7 @@ def test_every_domain_has_its_own_key_before_those_of_domains_above(keys: list[S
 def test_a_domain_without_a_key_of_its_own_is_signed_for_by_none(keys: list[SigningKey], domain: str) -> None:
     if domain not in {one.domain for one in keys}:
         with pytest.raises(ValueError, match=r"leaves unsigned|is signed for"):
-            Choice(tree(powermta_dkim.domain_keys(keys, 1, PLACE))).of(domain)
+            Choice(of_one_stream(powermta_dkim.domain_keys(keys, 1, PLACE))).of(domain)
 
 
 LINES = st.lists(st.tuples(LABEL, st.one_of(DOMAIN, st.just("*"))), max_size=8)
@@ -77,21 +101,24 @@ def first(lines: list[tuple[str, str]], domain: str) -> Optional[tuple[str, str]
     return next((line for line in lines if line[1] == "*" or f".{domain}".endswith(f".{line[1]}")), None)
 
 
-@given(above=LINES, inner=LINES, domain=DOMAIN)
-def test_a_domain_is_known_only_where_every_way_leads_to_its_key(
-    above: list[tuple[str, str]], inner: list[tuple[str, str]], domain: str
+@given(above=LINES, one=LINES, other=LINES, domain=DOMAIN)
+def test_a_domain_is_known_only_where_all_that_name_it_lead_to_its_key(
+    above: list[tuple[str, str]], one: list[tuple[str, str]], other: list[tuple[str, str]], domain: str
 ) -> None:
-    lines = [[f"domain-key {selector},{name},/k\n" for selector, name in each] for each in (above, inner)]
-    text = "".join([*lines[0], "<virtual-mta v>\n", *lines[1], "</virtual-mta>\n"])
-    wanted, special = first(above, domain), first(inner, domain)
-    known = wanted is not None and wanted[1] == domain and special in (None, wanted)
+    lines = [[f"domain-key {selector},{name},/k\n" for selector, name in each] for each in (above, one, other)]
+    text = "".join(
+        [*lines[0], *("".join([f"<virtual-mta {n}>\n", *each, "</virtual-mta>\n"]) for n, each in enumerate(lines[1:]))]
+    )
+    naming = [each for each in (one, other) if {domain, "*"} & {name for _selector, name in each}]
+    ways = {first(each, domain) for each in (*naming, above)} - {None}
+    known = len(ways) == 1 and next(iter(ways))[1] == domain
     try:
         chosen = Choice(tree(text)).of(domain)
     except ValueError:
         assert not known
     else:
         assert known
-        assert (chosen.selector, chosen.domain) == wanted
+        assert {(chosen.selector, chosen.domain)} == ways
 
 
 @pytest.mark.parametrize(
@@ -112,7 +139,7 @@ def test_lines_of_others_are_read_as_powermta_reads_them(line: str, expected: Re
 
 def test_a_new_state_alone_is_no_reason_for_a_reload() -> None:
     before, after, other = (
-        {"70-dkim.conf": powermta_dkim.domain_keys([key("a.test", selector)], serial, PLACE)}
+        powermta_dkim.domain_keys([key("a.test", selector)], serial, PLACE)
         for selector, serial in (("s1", 1), ("s1", 2), ("s2", 2))
     )
     assert powermta_set.effort(before, after)[0] == powermta_set.LOAD
@@ -127,10 +154,10 @@ def test_what_powermta_cannot_sign_with_is_refused() -> None:
 
 
 def test_no_fragment_is_not_the_same_as_one_that_tells_no_state() -> None:
-    assert powermta_dkim.fragment(None) == Keys(None)
+    assert powermta_dkim.installed({}) == Keys(None)
     for broken in ("", "# state x of the key store\n", "# state 1 of the key store\n# state 2 of the key store\n"):
         with pytest.raises(ValueError, match="state"):
-            powermta_dkim.fragment(broken)
+            powermta_dkim.installed({powermta_dkim.FRAGMENT: broken})
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.powerm
     judged,
     picture,
     sections_of,
+    written,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,8 @@ EXPECTED = (
 )
 
 
-KEY = "domain-key s1,example.com,/etc/pmta/dkim/keys/s1.key\n"  # which keys stay is the business of the role dkim
+# Which keys stay is the business of the role dkim; a line of the whole file is another one's.
+KEY = "domain-key s1,example.com,/etc/pmta/dkim/keys/s1.key\n"
 
 
 def without(*last, new=()):
@@ -46,6 +48,7 @@ def step(before, after, queued):
     """The set that the module makes of two, as it does."""
     stays = draining(before, after, queued)
     joined = {**after, **({powermta.DRAINING: stays.fragment} if stays.fragment else {})}
+    joined.update({name: before[name] for name in stays.files if name not in joined})
     signs = any("dkim-sign yes" in text for text in joined.values())
     found = judged({**joined, powermta.DKIM: KEY if signs else ""})
     assert [str(one) for one in found if not any(word in one.why for word in EXPECTED)] == []
@@ -79,7 +82,11 @@ def test_it_keeps_the_settings_of_its_pool():
         assert (old.tag, old.argument) == (new.tag, new.argument)
         told = [(line.key, line.value) for line in old.body if line.key != "max-cold-virtual-mta-msg"]
         assert [(line.key, line.value) for line in new.body] == told
-    assert values(pools["bulk-draining"].body, "rewrite-list")[0].value == "bulk"
+    gone = next(one for one in written(first, "virtual-mta") if one.argument == GONE)
+    assert [line.value for line in values(gone.body, "rewrite-list")] == ["bulk"]
+    assert [line.value.rpartition("/")[2] for line in values(gone.body, "include")] == [
+        powermta.keys_file(domain) for domain in ("letters.example.com", "news.example.com")
+    ]
 
 
 def test_addresses_that_leave_one_after_the_other_share_a_pool():

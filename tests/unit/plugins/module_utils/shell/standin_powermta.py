@@ -12,8 +12,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.powermta import keys_file
 from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta
 
+DOMAINS = ("sub.a.test", "a.test", "b.test", "c.test")  # of the one virtual MTA, in the order that PowerMTA needs
 HOST = """\
 postmaster postmaster@example.com
 log-file /var/log/pmta/log
@@ -31,7 +34,7 @@ _PMTA = """\
 refuse() { echo "Error in line 1 of $root/config: $1"; exit 0; }
 check() {
     [ ! -e "$state/refuses" ] || refuse "refused by the test"
-    for key in $(sed -n 's/^ *domain-key [^,]*,[^,]*,//p' "$root"/conf.d/*.conf); do
+    for key in $(sed -n 's/^ *domain-key [^,]*,[^,]*,//p' "$root"/conf.d/*.conf "$root"/conf.d/*.keys 2>/dev/null); do
         [ -e "$key" ] || refuse "$key is not there"
     done
 }
@@ -73,7 +76,16 @@ class PowerMta:
 
     def set_up(self, **fragments: str) -> None:
         """As the role powermta leaves it: it runs with our configuration. ``local`` is the fragment 90-local.conf."""
-        self.change({"10-host.conf": HOST, **{f"90-{name}.conf": text for name, text in fragments.items()}})
+        includes = "".join(f"    include {self.root}/conf.d/{keys_file(domain)}\n" for domain in DOMAINS)
+        stream = f"<virtual-mta one>\n    smtp-source-host 192.0.2.9 one.test\n{includes}</virtual-mta>\n"
+        self.change(
+            {
+                "10-host.conf": HOST,
+                "30-stream-one.conf": stream,
+                **dict.fromkeys(map(keys_file, DOMAINS), powermta_dkim.without_keys()),
+                **{f"90-{name}.conf": text for name, text in fragments.items()},
+            }
+        )
         (self.root / "config").write_text(powermta.Paths(str(self.root)).main_text, encoding="utf-8")
         (self.root / "config").chmod(0o640)
         self.say("running")
@@ -94,6 +106,6 @@ class PowerMta:
 
     @property
     def read(self) -> str:
-        """The lines domain-key that it runs with."""
-        path = self._state / "read" / "70-dkim.conf"
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        """The lines domain-key that it runs with, those of longer domains first."""
+        paths = sorted((self._state / "read").glob("*.keys"), key=lambda path: (-len(path.name), path.name))
+        return "".join(path.read_text(encoding="utf-8") for path in paths)

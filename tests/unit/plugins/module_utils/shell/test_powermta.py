@@ -512,13 +512,13 @@ def test_a_set_whose_keys_are_gone_is_refused_before_anything_is_touched(host):
     place = host.root / "dkim" / "keys"
     place.mkdir(parents=True)
     key = place / "s1._domainkey.a.test.0123abcd.key"
-    line = f"# state 7 of the key store\ndomain-key s1,a.test,{key}\n"
+    keys = {"70-dkim.conf": "# state 7 of the key store\n", "dkim-a.test.keys": f"domain-key s1,a.test,{key}\n"}
     before = host.tree()
-    said = host.refused({**ONE, "70-dkim.conf": line})
+    said = host.refused({**ONE, **keys})
     assert str(key) in said
     assert "--tags dkim,powermta" in said
     assert host.tree() == before
-    assert host.apply({**ONE, "70-dkim.conf": line}, check_mode=True).changed
+    assert host.apply({**ONE, **keys}, check_mode=True).changed
     key.touch()
-    host.apply({**ONE, "70-dkim.conf": line})
-    assert host.read["70-dkim.conf"] == line
+    host.apply({**ONE, **keys})
+    assert {name: host.read[name] for name in keys} == keys

@@ -154,6 +154,7 @@ def live(pmta: FakePmta, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptance, "_LISTEN_SECONDS", 1)
     monkeypatch.setattr(acceptance, "_process", lambda: "1")
     monkeypatch.setattr(acceptance, "_inject", inject)
+    monkeypatch.setattr(acceptance, "_send", lambda *_arguments: None)  # it bounces
     monkeypatch.setattr(
         acceptance, "_greets", lambda port: f"127.0.0.1:{port} " in (root / "config").read_text("utf-8")
     )
@@ -168,13 +169,27 @@ def test_the_modules_are_tried_on_a_queue_of_its_own(
     live(pmta, root, monkeypatch)
     found = acceptance.run(force=False, check_mode=False, root=str(root))
     assert looks(root) == before
-    tried = [each for each in found.outcomes if each.name.startswith(("reload.", "operation."))]
+    tried = [each for each in found.outcomes if each.name.startswith(("reload.", "refusal", "operation."))]
     assert [each for each in tried if each.verdict != core.HELD] == []
     held = {each.name: each.verdict for each in found.outcomes}
     assert held["json.queues"] == held["json.list"] == held["json.disabled-sources"] == core.HELD
     assert "data.queues[].paused: text" in "\n".join(found.lines(proven=False))
     assert all(command[-1] != "a.test/bulk-1" for command in pmta.commands())
     assert len(pmta.get()["queues"]) == 2
+
+
+def test_mail_that_a_rule_refuses_and_that_waits_all_the_same_is_told(
+    host: tuple[FakePmta, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pmta, root = host
+    live(pmta, root, monkeypatch)
+
+    def waits(*_arguments: object) -> None:
+        pmta.set(queues=[*pmta.get()["queues"], {"name": "acceptance.invalid/other", "rcp": 1}])
+
+    monkeypatch.setattr(acceptance, "_send", waits)
+    found = acceptance.run(force=False, check_mode=False, root=str(root))
+    assert [each.verdict for each in found.outcomes if each.name == "refusal"] == [core.FAILED]
 
 
 @pytest.mark.parametrize("wrong", ["pause", "delete"])

@@ -31,8 +31,7 @@ class Host(PowerMta):
 
     def sign(self, *keys: Pair, serial: int = 7) -> None:
         signing = [SigningKey(**key.public) for key in keys]
-        text = powermta_dkim.domain_keys(signing, serial, str(self.directory / "keys"))
-        self.change({powermta_dkim.FRAGMENT: text})
+        self.change(powermta_dkim.domain_keys(signing, serial, str(self.directory / "keys")))
 
     def evidence(self, *domains: str) -> dict[str, Any]:
         return powermta_evidence.gather(str(self.directory), domains, str(self.root))
@@ -130,7 +129,7 @@ def test_a_configuration_that_signs_nothing_or_cannot_be_read_tells_nothing(host
     main, conf_d = str(host.root / "config"), str(host.root / "conf.d")
     keys = {str(path): signer_files.of("powermta", str(host.directory)).one(path.name) for path in host.place(A)}
     (path,) = keys
-    texts = {main: f"include {conf_d}/*.conf\n", f"{conf_d}/70-dkim.conf": f"domain-key s2,a.test,{path}\n"}
+    texts = {main: f"include {conf_d}/*.conf\n", f"{conf_d}/90-local-x.conf": f"domain-key s2,a.test,{path}\n"}
     judge = powermta_evidence.judge
     assert judge({**texts, f"{conf_d}/10-host.conf": HOST}, main, ["a.test"], keys)[0] == [SigningKey(**A.public)]
     for text in (
