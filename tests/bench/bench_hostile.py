@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import smtplib
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -94,12 +96,13 @@ def main() -> dict[str, Any]:
     fleet = yaml.safe_load((directory / "fleet.yml").read_text(encoding="utf-8"))
     address = fleet["hosts"][HOST]["listen"][0]
     sink = f"{address.rpartition('.')[0]}.200"
-    playbook = directory / "bench.yml"
-    playbook.write_text(PLAYBOOK, encoding="utf-8")
     results: dict[str, Any] = {}
     try:
         play(directory, "molecule/shared/create.yml", "--limit", f"{HOST},{STRANGER}")
-        play(directory, str(playbook))
+        with tempfile.TemporaryDirectory() as elsewhere:
+            playbook = Path(elsewhere, "bench.yml")
+            playbook.write_text(PLAYBOOK, encoding="utf-8")
+            play(directory, str(playbook))
         # A receiver on the host itself, so that nothing but the injection is measured.
         inside(HOST, "ip", "address", "add", f"{sink}/32", "dev", "lo")
         inside(HOST, "systemd-run", "--unit", "sink", "smtp-sink", "-u", "postfix", f"{sink}:25", "500")
@@ -115,8 +118,8 @@ def main() -> dict[str, Any]:
                     "attacked": under_attack(address, stream["port"], *mail),
                 }
     finally:
-        play(directory, "molecule/shared/destroy.yml")
-        playbook.unlink()
+        if "MTA_BENCH_KEEP" not in os.environ:
+            play(directory, "molecule/shared/destroy.yml")
     return {**results, "target": "p99 of an allowed application under 0.5 s, with the firewall and without"}
 
 
