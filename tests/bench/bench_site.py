@@ -48,9 +48,9 @@ def grow(directory: Path, hosts: int) -> None:
     lab_file.write_text(yaml.safe_dump(lab), encoding="utf-8")
 
 
-def play(directory: Path, playbook: str) -> tuple[float, int]:
+def play(directory: Path, playbook: str, *options: str) -> tuple[float, int]:
     """Wall seconds of one run and the number of changed tasks."""
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(directory), playbook]
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(directory), playbook, *options]
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),

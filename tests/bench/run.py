@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-BENCHES = ("fleet", "dns", "dns_peers", "resolver", "mta", "powermta", "dkim", "site", "rotation")
+BENCHES = ("fleet", "dns", "dns_peers", "resolver", "mta", "powermta", "dkim", "site", "hostile", "rotation")
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build"
 RESULTS = BUILD / "bench.json"

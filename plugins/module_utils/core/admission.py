@@ -22,7 +22,8 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Front, Stream
 
-# A front listener adds its own trace fields (RFC 5321 4.4) to a message, which must still fit into the stream.
+# What a front listener may add to a message before the stream's own listener sees it: a Received field, Date and
+# Message-ID. The front listener keeps to the limit of the stream, and the stream takes so much more.
 TRACE_BYTES = 16384
 
 
@@ -44,7 +45,7 @@ def senders(stream: Stream) -> list[str]:
 
 def largest_message_bytes(fleet: Fleet) -> int:
     """What the front listener takes: each stream's own limit is for the signer to see to."""
-    return max(stream.max_message_bytes for stream in fleet.streams.values())
+    return max((stream.max_message_bytes for stream in fleet.streams.values()), default=0)
 
 
 def networks(fleet: Fleet) -> dict[str, list[str]]:

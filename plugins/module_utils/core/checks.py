@@ -34,6 +34,7 @@ def check(fleet: Fleet) -> list[Finding]:
         _hosts_fit,
         _names_are_served,
         _streams_share_nothing,
+        _ssh_stays_open,
         _separate_streams_are_separate,
         engine_checks.check,
         _dkim_can_be_signed,
@@ -213,6 +214,27 @@ def _streams_share_nothing(fleet: Fleet) -> Iterable[Finding]:
             yield from once(place, "domain", domain, "two streams under one domain share its reputation")
         for login in stream.inject_users:
             yield from once(f"{place}.inject_users", "login", login.lower(), "a login chooses one stream")
+
+
+def _ssh_stays_open(fleet: Fleet) -> Iterable[Finding]:
+    """The firewall closes a listener's port to everybody else, an administrator among them."""
+    for host in fleet.mta_hosts():
+        ports = {22, _number(host.variables.get("ansible_port"))}
+        taken = {f"streams.{stream.name}.port": stream.port for stream in fleet.streams_on(host.name)}
+        if fleet.front and host.name in fleet.front.hosts:
+            taken["front.port"] = fleet.front.port
+        for where, port in taken.items():
+            if host.firewall and port in ports:
+                yield Finding(
+                    where,
+                    f"'{port}'",
+                    f"ssh answers on this port of {host.name}, and the firewall would close it to you",
+                    f"Choose another port, or write firewall: false for {host.name}",
+                )
+
+
+def _number(value: Any) -> int:
+    return int(value) if str(value).isdigit() else 0
 
 
 def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:

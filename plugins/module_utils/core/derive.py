@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import admission, alignment, postfix, powermta, tags
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    admission,
+    alignment,
+    firewall,
+    postfix,
+    powermta,
+    tags,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.keys import ED25519_BITS
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, POWERMTA, RSA, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.registry import record_sets
@@ -37,6 +44,7 @@ def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
             "domains": list(dict.fromkeys(domain for stream in streams for domain in stream.domains)),
             **({"admission": admission.admission(fleet, host)} if fleet.hosts[host].engine == POSTFIX else {}),
         },
+        "mta_firewall": firewall.slice_of(fleet, host),
         **served,
     }
     if fleet.hosts[host].engine == POSTFIX:

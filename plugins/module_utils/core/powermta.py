@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core import admission, names, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import (
     Directive,
@@ -130,7 +130,7 @@ def slice_of(fleet: Fleet, host: str) -> dict[str, Any]:
         "relay_networks": list(dict.fromkeys(("127.0.0.1/32", "::1/128", *networks))),
         "remove_headers": [fleet.front.header] if fleet.front else [],
         "sink_domain": fleet.verify.sink_domain if fleet.verify else None,
-        "max_message_bytes": _largest(fleet) + receivers.TRACE_BYTES,
+        "max_message_bytes": admission.largest_message_bytes(fleet) + admission.TRACE_BYTES,
         "streams": [_stream_slice(fleet, stream, host, listen) for stream in streams],
         "receivers": [
             {
@@ -147,15 +147,11 @@ def slice_of(fleet: Fleet, host: str) -> dict[str, Any]:
             "listen": listen,
             "header": front.header,
             "default": front.default,
-            "max_message_bytes": _largest(fleet),
+            "max_message_bytes": admission.largest_message_bytes(fleet),
         },
         "forwards": list(_forwards(fleet, host)) if front else [],
         "bounces": _bounces_slice(fleet, host),
     }
-
-
-def _largest(fleet: Fleet) -> int:
-    return max((stream.max_message_bytes for stream in fleet.streams.values()), default=0)
 
 
 def _stream_slice(fleet: Fleet, stream: Stream, host: str, listen: Sequence[str]) -> dict[str, Any]:
@@ -167,7 +163,7 @@ def _stream_slice(fleet: Fleet, stream: Stream, host: str, listen: Sequence[str]
         "listen": list(listen),
         "logins": list(stream.inject_users),
         "queue_life_seconds": stream.queue_life_seconds,
-        "max_message_bytes": stream.max_message_bytes + (receivers.TRACE_BYTES if fleet.front else 0),
+        "max_message_bytes": stream.max_message_bytes + (admission.TRACE_BYTES if fleet.front else 0),
         "remove_received": stream.remove_received,
         "limits": {group: asdict(limits) for group, limits in stream.limits.items()},
         "addresses": [

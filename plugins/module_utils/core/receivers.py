@@ -12,9 +12,6 @@ from __future__ import annotations
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Limits, ReceiverGroup, Reply
 
 DEFAULT = "default"
-# What the MTA of a front listener may add to a message before a stream's own listener sees it: a Received field, Date
-# and Message-ID. The front keeps to a stream's limit, and the stream's listener takes so much more.
-TRACE_BYTES = 16384
 # Messages that a new address may send to one receiver, day by day.
 WARMUP_MESSAGES_PER_DAY = (
     *(50, 100, 250, 500, 1000, 2500, 5000, 10000, 10000, 20000, 20000, 40000, 40000, 75000),

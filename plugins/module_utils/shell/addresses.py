@@ -78,12 +78,9 @@ def converge(wanted: Iterable[str], interface: str, *, check_mode: bool) -> Chan
     link = interface or _default_interface(ip)
     addresses = list(dict.fromkeys(names.address(text) for text in wanted))
     present = _present(ip)
-    batch = files.read(BATCH) or ""
-    managed = dict(reversed(_entry(line)) for line in batch.splitlines() if line.startswith("address replace "))
-    gone = [text for text in managed if text not in addresses]
-    bound = _bound() if gone else set()
-    kept = tuple(text for text in gone if text in bound)
-    removed = tuple(text for text in gone if text not in bound)
+    managed = _managed()
+    kept = still_sending(addresses)
+    removed = tuple(text for text in managed if text not in (*addresses, *kept))
     added = tuple(text for text in addresses if text not in present)
     lines = [*(_command(text, link) for text in addresses), *(_command(text, managed[text]) for text in kept)]
     texts = {
@@ -101,6 +98,23 @@ def converge(wanted: Iterable[str], interface: str, *, check_mode: bool) -> Chan
             if text in present:
                 _must([ip, "address", "del", f"{text}/{_length(text)}", "dev", managed[text]])
     return Change(added, removed, kept, changed, files.diff("/", before, texts))
+
+
+def still_sending(wanted: Iterable[str]) -> tuple[str, ...]:
+    """The addresses of ours that are no longer wanted, but that an MTA of this host still sends from.
+
+    The answer is the same before ``converge`` and after it.
+    """
+    addresses = [names.address(text) for text in wanted]
+    gone = [text for text in _managed() if text not in addresses]
+    bound = _bound() if gone else set()
+    return tuple(text for text in gone if text in bound)
+
+
+def _managed() -> dict[str, str]:
+    """The interface of each address that a run before this one added."""
+    batch = files.read(BATCH) or ""
+    return dict(reversed(_entry(line)) for line in batch.splitlines() if line.startswith("address replace "))
 
 
 def _write(texts: dict[str, str], changed: Iterable[str]) -> None:
