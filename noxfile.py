@@ -124,6 +124,11 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def search(session: nox.Session) -> None:
+    tool(session, "search", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     run(session, "sh", "tests/tools/bootstrap.sh", "system")
     run(session, sys.executable, "tests/bench/run.py", *session.posargs)

@@ -62,7 +62,7 @@ class Network:
         return names + self.remove_leftovers()
 
     def remove_leftovers(self) -> list[str]:
-        """podman refuses a subnet while an interface has it, and only the last container that ends well removes both."""
+        """podman refuses a subnet that an interface has; only a last container that ends well removes both."""
         links = self.stale_bridges()
         for link in links:
             run("ip", "link", "delete", link)
