@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import selectors
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import NO, UNKNOWN, YES, Answer, Question
 from ansible_collections.mailops.mta.plugins.module_utils.shell import resolver
 from ansible_collections.mailops.mta.plugins.module_utils.shell.resolver import Resolver
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.still_net import StillNet
 
 Reply = Any  # a message, bytes, a list of them, or None for silence
 Handler = Callable[[dns.message.Message], Reply]
@@ -28,7 +28,9 @@ Handler = Callable[[dns.message.Message], Reply]
 class Server:
     """A stand-in name server on real sockets, which looks at them in ``work``. ``by_udp``, ``by_tcp``: its replies."""
 
-    def __init__(self, net: Net, by_udp: Handler, by_tcp: Optional[Handler] = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, net: StillNet, by_udp: Handler, by_tcp: Optional[Handler] = None, host: str = "127.0.0.1"
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.net, self.by_udp, self.by_tcp = net, by_udp, by_tcp
         self.seen: list[tuple[float, dns.message.Message, Any]] = []
@@ -90,50 +92,6 @@ class Server:
             sock.close()
 
 
-class Net:
-    """Servers, and a time that passes only while all of them and the resolver wait."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.servers: list[Server] = []
-
-    def serve(self, *arguments: Any, **named: Any) -> Server:
-        self.servers.append(Server(self, *arguments, **named))
-        return self.servers[-1]
-
-    def resolver(self, *arguments: Any, **named: Any) -> Resolver:
-        named = {"clock": lambda: self.now, "make_selector": lambda: Waiting(self), **named}
-        return Resolver(*arguments, **named)
-
-    def work(self) -> bool:
-        return any(server.work() for server in self.servers)
-
-
-class Waiting(selectors.DefaultSelector):
-    """Waits for replies by having the servers work, and moves the time on where nothing is left to wait for."""
-
-    def __init__(self, net: Net) -> None:
-        super().__init__()
-        self.net = net
-        self.still = False
-
-    def select(self, timeout: Optional[float] = None) -> list[Any]:
-        while not (ready := super().select(0)):
-            if self.net.work():
-                self.still = False
-            elif not self.still:
-                super().select(UNDER_WAY_SECONDS)
-                self.still = True
-            else:
-                self.net.now += timeout or 0.0
-                return []
-        self.still = False
-        return ready
-
-
-UNDER_WAY_SECONDS = 0.05  # loopback delivers at once, or as soon as the kernel gets to it
-
-
 def listed(reply: Reply) -> list[bytes]:
     if reply is None:
         return []
@@ -178,12 +136,18 @@ def faithful(count: int) -> dict[Question, Answer]:
     return {question: truth(question) for question in questions(count)}
 
 
+class Net(StillNet):
+    def serve(self, *arguments: Any, **named: Any) -> Server:
+        server = Server(self, *arguments, **named)
+        self.servers.append(server)
+        return server
+
+
 @pytest.fixture
 def net() -> Iterator[Net]:
     made = Net()
     yield made
-    for server in made.servers:
-        server.close()
+    made.close()
 
 
 def test_every_question_gets_its_own_answer(net: Net) -> None:
