@@ -148,7 +148,7 @@ class _Check:
             if literal:
                 return {"%": "%", "_": " ", "-": "%20"}[literal]
             local, _at, sender_domain = self.sender.rpartition("@")
-            nibbles = ".".join(self.ip.exploded.replace(":", ""))
+            nibbles = ".".join(self.ip.packed.hex())
             known = {
                 "s": self.sender,
                 "l": local or "postmaster",
