@@ -97,6 +97,8 @@ def galaxy_import(session: nox.Session) -> None:
 @nox.parametrize("scenario", [nox.param(name, id=name) for name in SCENARIOS])
 def molecule(session: nox.Session, scenario: str) -> None:
     run(session, "sh", "tests/tools/bootstrap.sh", "system")
+    # Molecule remembers that it created containers, and never looks whether they are there still.
+    run(session, "molecule", "destroy", "--scenario-name", scenario)
     run(session, "molecule", "test", "--scenario-name", scenario)
 
 
