@@ -97,11 +97,13 @@ def galaxy_import(session: nox.Session) -> None:
 @nox.parametrize("scenario", [nox.param(name, id=name) for name in SCENARIOS])
 def molecule(session: nox.Session, scenario: str) -> None:
     run(session, "sh", "tests/tools/bootstrap.sh", "system")
+    # Molecule remembers that it created containers, and never looks whether they are there still.
+    run(session, "molecule", "destroy", "--scenario-name", scenario)
     run(session, "molecule", "test", "--scenario-name", scenario)
 
 
 @nox.session
-@nox.parametrize("what", [nox.param(name, id=name) for name in ("fleet", "postfix", "powermta")])
+@nox.parametrize("what", [nox.param(name, id=name) for name in ("containers", "fleet", "postfix", "powermta")])
 def faults(session: nox.Session, what: str) -> None:
     run(session, "sh", "tests/tools/bootstrap.sh", "system")
     run(session, "sh", "molecule/image/build.sh")
@@ -121,6 +123,11 @@ if RULES or ALERTING:
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     run(session, sys.executable, "tests/fuzz/powermta.py", *(session.posargs or ["3600"]))
+
+
+@nox.session(default=False)
+def search(session: nox.Session) -> None:
+    tool(session, "search", *session.posargs)
 
 
 @nox.session(default=False)

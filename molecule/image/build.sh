@@ -21,6 +21,8 @@ labelled() { [ "$(podman image inspect -f '{{index .Labels "mta.stamp"}}' "$1" 2
 ready() { labelled "$node" && { [ -z "$services" ] || labelled "$services"; }; }
 
 mkdir -p "$cache"
+rootfs=$cache/base-$suite.tar
+trap 'rm -f "$rootfs.new" "$saved.new"' EXIT       # half of a file, of a full disk for one
 exec 9> "$cache/lock"
 flock 9        # two runs at once would build the same twice
 if [ -z "${FORCE:-}" ]; then
@@ -37,8 +39,6 @@ base=docker.io/library/debian:$suite
 if [ -n "${NO_REGISTRY:-}" ] || ! timeout 20 podman pull -q "$base" >/dev/null 2>&1; then
     echo "no registry answers: mmdebstrap makes the base"
     base=localhost/mta-base:$suite
-    rootfs=$cache/base-$suite.tar
-    trap 'rm -f "$rootfs.new"' EXIT
     # No mirror is named: mmdebstrap then takes its own default with updates and security.
     [ -f "$rootfs" ] || { mmdebstrap --quiet --format=tar --variant=apt --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \

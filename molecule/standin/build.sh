@@ -14,7 +14,7 @@ if [ -s "$output" ] && [ "$(cat "$output.stamp" 2>/dev/null)" = "$stamp" ]; then
     exit 0
 fi
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$output.$$"' EXIT
 tree=$work/tree
 umask 022
 install -d "$tree/DEBIAN" "$tree/usr/sbin" "$tree/usr/lib/powermta-standin/powermta_standin" "$tree/usr/lib/systemd/system" \

@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from typing import Any
 import yaml
 from rotation_dns import Servers
 from rotation_mail import Mail, Way
-from world_of_faults import ENVIRONMENT, ROOT, World, await_port, changes, prove, recap, run, take
+from world_of_faults import ENVIRONMENT, ROOT, World, await_port, changes, kill_tree, prove, recap, run, take
 
 sys.path.insert(0, str(ROOT / "molecule"))
 from lab import plain
@@ -128,21 +127,6 @@ class Keys:
         return found
 
 
-def descendants(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-            except (OSError, ValueError):
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, [])
-    return found
-
-
 class Playing:
     """One run of the playbook. Its output grows in a file, so that it can be watched and outlive a kill."""
 
@@ -172,12 +156,7 @@ class Playing:
 
     def kill(self) -> None:
         """As when the machine that runs it is cut off: none of its processes gets to say a word."""
-        for pid in descendants(self.process.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self.process.wait()
+        kill_tree(self.process)
 
 
 @dataclass

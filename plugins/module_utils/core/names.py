@@ -134,7 +134,8 @@ def address_label(ip: str) -> str:
     parsed = ipaddress.ip_address(ip)
     if parsed.version == 4:
         return str(parsed).replace(".", "-")
-    return "-".join(f"{int(group, 16):x}" for group in parsed.exploded.split(":"))
+    digits = parsed.packed.hex()  # Python 3.13 writes mapped addresses with dots
+    return "-".join(f"{int(digits[at : at + 4], 16):x}" for at in range(0, 32, 4))
 
 
 def classless_network(zone: str) -> Optional[str]:

@@ -133,7 +133,10 @@ class _Check:
         hosts = [value.partition(" ")[2] for value in self.ask_counting_voids(name, "MX").values]
         if len(hosts) > _MAX_NAMES:
             raise _Stop(PERMERROR, f"{name} has more than {_MAX_NAMES} MX records")
-        return any(self.name_has_ip(host, mechanism) for host in hosts if host)
+        # RFC 7208 5.4: every host is looked up before any is compared, so that the order of an answer, which servers
+        # shuffle, does not decide how many lookups find nothing.
+        found = [self.name_has_ip(host, mechanism) for host in hosts if host]
+        return any(found)
 
     def validated_names(self) -> list[str]:
         pointers = self.ask_counting_voids(names.reverse_name(str(self.ip)), "PTR").values[:_MAX_NAMES]
@@ -145,7 +148,7 @@ class _Check:
             if literal:
                 return {"%": "%", "_": " ", "-": "%20"}[literal]
             local, _at, sender_domain = self.sender.rpartition("@")
-            nibbles = ".".join(self.ip.exploded.replace(":", ""))
+            nibbles = ".".join(self.ip.packed.hex())
             known = {
                 "s": self.sender,
                 "l": local or "postmaster",

@@ -42,8 +42,13 @@ class Response:
     body: bytes
 
 
+MakeTimer = Callable[[float, Callable[[], None]], threading.Timer]
+
+
 @contextmanager
-def watched(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+def watched(
+    connection: http.client.HTTPConnection, seconds: float, make_timer: MakeTimer = threading.Timer
+) -> Iterator[None]:
     """Cuts ``connection`` off after ``seconds``, whatever trickles in. Raises TimeoutError then."""
     overdue = threading.Event()
 
@@ -52,7 +57,7 @@ def watched(connection: http.client.HTTPConnection, seconds: float) -> Iterator[
         with suppress(OSError, AttributeError):
             connection.sock.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(seconds, cut)
+    timer = make_timer(seconds, cut)
     timer.daemon = True
     timer.start()
     try:
@@ -100,7 +105,12 @@ class HttpClient:
     """One service at one base address. Not for several threads at once."""
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], timeout_seconds: float = 20.0, ca_file: Optional[str] = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeout_seconds: float = 20.0,
+        ca_file: Optional[str] = None,
+        make_timer: MakeTimer = threading.Timer,
     ) -> None:
         parsed = urllib.parse.urlsplit(url)
         if parsed.scheme not in ("http", "https") or not parsed.hostname:
@@ -109,6 +119,7 @@ class HttpClient:
             # http.client would name the value in its error.
             raise ValueError("a key holds a line break or a character beyond ASCII")
         self._timeout_seconds = timeout_seconds
+        self._make_timer = make_timer
         self._host = f"{parsed.hostname} port {parsed.port or (443 if parsed.scheme == 'https' else 80)}"
         self._path = parsed.path.rstrip("/")
         self._headers = {"Accept": "application/json", "User-Agent": "mailops.mta", **headers}
@@ -137,7 +148,7 @@ class HttpClient:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         try:
-            with watched(connection, _WHOLE * self._timeout_seconds):
+            with watched(connection, _WHOLE * self._timeout_seconds, self._make_timer):
                 connection.request(method, self._path + path, body=body, headers=sent)
                 answer = connection.getresponse()
                 data = answer.read(MAX_BODY)

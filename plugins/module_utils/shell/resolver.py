@@ -21,7 +21,7 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import message, names
@@ -67,6 +67,8 @@ class Resolver:
         queries_per_second: float = 0,
         tries: int = 2,
         dnssec: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
     ) -> None:
         self.servers = list(dict.fromkeys(servers)) or _system_servers()
         self.timeout_seconds = timeout_seconds
@@ -74,6 +76,8 @@ class Resolver:
         self.queries_per_second = queries_per_second
         self.tries = tries
         self.dnssec = dnssec
+        self.clock = clock
+        self.make_selector = make_selector
         for server in self.servers:
             names.endpoint(server)
 
@@ -276,7 +280,8 @@ class _Run:
         self.tries = resolver.tries
         self.longest = resolver.timeout_seconds * resolver.tries  # for a question at one server
         self.recursive = resolver.recursive
-        self.selector = selectors.DefaultSelector()
+        self.clock = resolver.clock
+        self.selector = resolver.make_selector()
         self.servers = [_Server(self, text, resolver) for text in resolver.servers]
         for server in self.servers:
             for port in server.ports:
@@ -298,14 +303,14 @@ class _Run:
         self.selector.close()
 
     def all(self) -> None:
-        now = swept = time.monotonic()
+        now = swept = self.clock()
         while True:
             for lane in self.lanes:
                 self._fill(lane, now)
             if all(lane.ended and not lane.open for lane in self.lanes):
                 return
             ready = self.selector.select(self._nap(now))
-            now = time.monotonic()
+            now = self.clock()
             for key, _events in ready:
                 key.data.ready(now)
             if now - swept >= _TICK:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Optional
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mailops.mta.plugins.modules import dkim_dns_info
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.still_net import StillNet
 
 dns_flags = pytest.importorskip("dns.flags")
 dns_message = pytest.importorskip("dns.message")
@@ -49,20 +50,22 @@ class Authority:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.socket.bind(("127.0.0.1", 0))
+        self.socket.setblocking(False)
+        self.close = self.socket.close
         self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
-        threading.Thread(target=self._run, daemon=True).start()
 
-    def _run(self) -> None:
-        while True:
-            try:
+    def work(self) -> bool:
+        found = False
+        with suppress(OSError):  # nothing came, or it is closed
+            while True:
                 wire, peer = self.socket.recvfrom(4096)
+                found = True
                 query = dns_message.from_wire(wire)
                 self.asked.append((query.question[0].name.to_text(), query.question[0].rdtype.name))
                 reply = self._reply(query)
                 if reply is not None:
                     self.socket.sendto(reply.to_wire(), peer)
-            except OSError:
-                return
+        return found
 
     def _reply(self, query: Any) -> Any:
         reply = dns_message.make_response(query)
@@ -101,16 +104,17 @@ class Authority:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Authority]]:
-    servers: list[Authority] = []
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Authority]]:
+    net = StillNet()
+    net.install(monkeypatch)
 
     def start(*arguments: Any) -> Authority:
-        servers.append(Authority(*arguments))
-        return servers[-1]
+        server = Authority(*arguments)
+        net.servers.append(server)
+        return server
 
     yield start
-    for server in servers:
-        server.socket.close()
+    net.close()
 
 
 class Ended(Exception):

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mailops.mta.plugins.module_utils.core import audit_world, tags
 from ansible_collections.mailops.mta.plugins.module_utils.shell import policies
 from ansible_collections.mailops.mta.plugins.modules import dns_audit
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.still_net import StillNet
 
 dns_message = pytest.importorskip("dns.message")
 dns_rrset = pytest.importorskip("dns.rrset")
@@ -46,6 +48,8 @@ class Authority:
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
+        self.socket.setblocking(False)
+        self.close = self.socket.close
         self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
         self.sets: dict[tuple[str, str], Any] = {}
         self.refuses = False
@@ -54,7 +58,6 @@ class Authority:
         self.put(ZONE, "NS", "ns1.example.com.")
         for entry in RECORDS:
             self.put(str(entry["name"]), str(entry["type"]), self.presented(entry))
-        threading.Thread(target=self._run, daemon=True).start()
 
     @staticmethod
     def presented(entry: dict[str, Any]) -> str:
@@ -68,13 +71,14 @@ class Authority:
         rrset = dns_rrset.from_text(f"{name}.", ttl, "IN", rtype, *values) if values else None
         self.sets[name, rtype] = rrset
 
-    def _run(self) -> None:
-        while True:
-            try:
+    def work(self) -> bool:
+        found = False
+        with suppress(OSError):  # nothing came, or it is closed
+            while True:
                 wire, peer = self.socket.recvfrom(4096)
+                found = True
                 self.socket.sendto(self._reply(wire), peer)
-            except OSError:
-                return
+        return found
 
     def _reply(self, wire: bytes) -> Any:
         query = dns_message.from_wire(wire)
@@ -94,11 +98,12 @@ class Authority:
 
 
 @pytest.fixture
-def pair() -> Iterator[list[Authority]]:
-    servers = [Authority(), Authority()]
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Authority]]:
+    net, servers = StillNet(), [Authority(), Authority()]
+    net.servers += servers
+    net.install(monkeypatch)
     yield servers
-    for server in servers:
-        server.socket.close()
+    net.close()
 
 
 class Ended(Exception):
@@ -260,7 +265,7 @@ HOST = "mta-sts.tx.example.com"
 
 def test_a_policy_comes_with_the_end_of_its_certificate(certificate: Path) -> None:
     port = policy_host(certificate, http("200 OK", POLICY))
-    fetched = policies.fetch(HOST, ["127.0.0.1"], 5, str(certificate / "cert.pem"), port)
+    fetched = policies.fetch(HOST, ["127.0.0.1"], 600, str(certificate / "cert.pem"), port)
     assert (fetched.body, fetched.problem) == (POLICY.decode(), "")
     asked = ["openssl", "x509", "-enddate", "-noout", "-in", str(certificate / "cert.pem")]
     told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip().partition("=")[2]
@@ -270,21 +275,21 @@ def test_a_policy_comes_with_the_end_of_its_certificate(certificate: Path) -> No
 def test_what_a_sender_would_refuse_is_a_problem(certificate: Path) -> None:
     port = policy_host(certificate, http("200 OK", POLICY))
     ca_file = str(certificate / "cert.pem")
-    assert "certificate is refused" in policies.fetch(HOST, ["127.0.0.1"], 5, None, port).problem
-    assert "certificate is refused" in policies.fetch("mta-sts.other.test", ["127.0.0.1"], 5, ca_file, port).problem
-    assert "ca_file" in policies.fetch(HOST, ["127.0.0.1"], 5, "/nowhere", port).problem
-    assert policies.fetch(HOST, [], 5, ca_file, port).problem == f"{HOST} has no address"
+    assert "certificate is refused" in policies.fetch(HOST, ["127.0.0.1"], 600, None, port).problem
+    assert "certificate is refused" in policies.fetch("mta-sts.other.test", ["127.0.0.1"], 600, ca_file, port).problem
+    assert "ca_file" in policies.fetch(HOST, ["127.0.0.1"], 600, "/nowhere", port).problem
+    assert policies.fetch(HOST, [], 600, ca_file, port).problem == f"{HOST} has no address"
     for answer in (http("404 Not Found", b""), http("302 Found", b"")):
-        fetched = policies.fetch(HOST, ["127.0.0.1"], 5, ca_file, policy_host(certificate, answer))
+        fetched = policies.fetch(HOST, ["127.0.0.1"], 600, ca_file, policy_host(certificate, answer))
         assert fetched.problem.startswith("HTTP ")
         assert fetched.expires
-    broken = policies.fetch(HOST, ["127.0.0.1"], 5, ca_file, policy_host(certificate, b"hello\r\n\r\n"))
+    broken = policies.fetch(HOST, ["127.0.0.1"], 600, ca_file, policy_host(certificate, b"hello\r\n\r\n"))
     assert broken.problem.startswith("127.0.0.1: ")
 
 
 def test_the_next_address_is_tried(certificate: Path) -> None:
     port = policy_host(certificate, http("200 OK", POLICY))
-    fetched = policies.fetch(HOST, ["127.0.0.2", "127.0.0.1"], 5, str(certificate / "cert.pem"), port)
+    fetched = policies.fetch(HOST, ["127.0.0.2", "127.0.0.1"], 600, str(certificate / "cert.pem"), port)
     assert fetched.body == POLICY.decode()
 
 

@@ -142,7 +142,7 @@ def test_what_drains_when_a_run_is_killed_before_the_reload_stays_for_the_mail_u
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    child.join(30)
+    child.join()
     assert child.exitcode == -signal.SIGKILL
     assert not shell.in_force(str(host.root))
     assert [each["virtual_mta"] for each in run(host, LESS)["draining"]] == [GONE]

@@ -377,7 +377,7 @@ def test_no_text_takes_more_than_its_share_of_time(piece):
         document = syntax.load({"/etc/pmta/config": text})
         assert len(document.findings) <= len(text)
         syntax.words(text)
-    assert time.process_time() - begin < 5  # a fifth of it where nothing else runs
+    assert time.process_time() - begin < 5  # a thirtieth of it; what runs beside this costs none of it
 
 
 # --- The corpus of the fuzzer ---------------------------------------------------------------------------------------

@@ -182,28 +182,19 @@ def test_a_line_that_begins_with_a_regex_is_a_directive():
     assert table.spec("ehlo-hostname") is None
 
 
-def test_the_table_is_there_at_once(tmp_path):
-    """Less than 20 ms, read from byte code as on a host; the smallest of some runs, since others run beside this."""
+def test_the_table_is_there_at_once():
+    """Whatever imports it waits for it on a host: some 3,000 calls are 5 ms, and a pattern to compile is 1,000 more."""
     code = (
-        "import importlib.util, sys, time, typing\n"
+        "import importlib.util, sys, typing\n"
         f"spec = importlib.util.spec_from_file_location('powermta_table', {table.__file__!r})\n"
         "module = importlib.util.module_from_spec(spec)\n"
         "sys.modules['powermta_table'] = module\n"
-        "begin = time.perf_counter()\n"
+        "calls = []\n"
+        "sys.setprofile(lambda _frame, event, _argument: calls.append(event))\n"
         "spec.loader.exec_module(module)\n"
-        "print(time.perf_counter() - begin)\n"
+        "sys.setprofile(None)\n"
+        "print(calls.count('call') + calls.count('c_call'))\n"
     )
     assert Path(table.__file__).exists()
-    times = [
-        float(
-            subprocess.run(
-                [sys.executable, "-X", f"pycache_prefix={tmp_path}", "-c", code],
-                capture_output=True,
-                check=True,
-                text=True,
-                env={},
-            ).stdout
-        )
-        for _run in range(5)
-    ]
-    assert min(times) < 0.02
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, env={})
+    assert 500 < int(done.stdout) < 4000

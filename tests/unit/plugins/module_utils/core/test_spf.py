@@ -32,7 +32,30 @@ class Zone(dict):
         return Answer(YES, tuple(values)) if values else Answer(NO)
 
 
-def oracle(zone, ip, domain, sender=None, ehlo=None):
+class Query(pyspf.query):
+    """pyspf with one correction: it counts a redirect where it reads the record, evaluated or not.
+
+    RFC 7208 4.6.4 limits the terms that cause DNS queries "during SPF evaluation", and 6.1 has a redirect evaluated
+    only where no mechanism matched. Here a redirect counts when its record is evaluated.
+    """
+
+    depth = -1
+
+    def check1(self, record, domain, recursion):
+        if recursion == self.depth:  # an include goes one deeper
+            self.check_lookups()
+        before, self.depth = self.depth, recursion
+        try:
+            return super().check1(record, domain, recursion)
+        finally:
+            self.depth = before
+
+    def check0(self, record, recursion):
+        self.lookups -= (record or "").count(" redirect=")
+        return super().check0(record, recursion)
+
+
+def oracle(zone, ip, domain, sender=None, ehlo=None, kind=Query):
     def look_up(name, rtype, tcpfallback=True, timeout=30):
         for value in dict.get(zone, (str(name).lower().rstrip("."), rtype), ()):
             if rtype == "TXT":
@@ -46,7 +69,7 @@ def oracle(zone, ip, domain, sender=None, ehlo=None):
     before = pyspf.DNSLookup
     pyspf.DNSLookup = lambda *arguments, **named: list(look_up(*arguments, **named))
     try:
-        query = pyspf.query(i=ip, s=sender or f"postmaster@{domain}", h=ehlo or domain, strict=True)
+        query = kind(i=ip, s=sender or f"postmaster@{domain}", h=ehlo or domain, strict=True)
         return query.check()[0]
     finally:
         pyspf.DNSLookup = before
@@ -116,6 +139,48 @@ ZONES = st.fixed_dictionaries(
 @given(ZONES, st.integers(0, 15).map("192.0.2.{}".format))
 def test_any_record_is_judged_as_pyspf_judges_it(zone, ip):
     assert ours(Zone(zone), ip, "x.test").result == oracle(Zone(zone), ip, "x.test")
+
+
+def test_a_redirect_that_is_not_evaluated_costs_no_lookup():
+    """Found by search: 9 of 10 lookups by RFC 7208 4.6.4, and 11 for pyspf as it comes, which says permerror.
+
+    x.test: a (1), include a.test (2), a (9). a.test: include b.test (3), redirect b.test (6). b.test, evaluated twice:
+    a (4, 7), a c.test (5, 8), which matches, so its redirect is evaluated neither time. x.test has no address: its two
+    "a" are the two void lookups that the section allows.
+    """
+    zone = Zone(
+        {
+            ("x.test", "TXT"): ["v=spf1 a include:a.test a"],
+            ("a.test", "TXT"): ["v=spf1 include:b.test redirect=b.test"],
+            ("b.test", "TXT"): ["v=spf1 a -a:c.test redirect=a.test"],
+            ("b.test", "A"): ["192.0.2.0"],
+            ("c.test", "A"): ["192.0.2.1"],
+        }
+    )
+    found = ours(zone, "192.0.2.1", "x.test")
+    assert (found.result, found.lookups, found.voids) == ("neutral", 9, 2)
+    assert oracle(zone, "192.0.2.1", "x.test") == "neutral"
+    assert oracle(zone, "192.0.2.1", "x.test", kind=pyspf.query) == "permerror"
+
+
+@pytest.mark.parametrize("order", [("x.test", "void.test"), ("void.test", "x.test")])
+def test_every_mx_host_is_looked_up_whichever_matches(order):
+    """Found by search: RFC 7208 5.4 looks up each MX name and then compares, so the third void lookup counts."""
+    zone = Zone(
+        {
+            ("x.test", "TXT"): ["v=spf1 a:void.test a:void.test mx -all"],
+            ("x.test", "A"): ["192.0.2.0"],
+            ("x.test", "MX"): [f"10 {host}" for host in order],
+        }
+    )
+    assert ours(zone, "192.0.2.0", "x.test").result == oracle(zone, "192.0.2.0", "x.test") == "permerror"
+
+
+@pytest.mark.parametrize(("redirects", "result"), [(10, "pass"), (11, "permerror")])
+def test_a_redirect_that_is_evaluated_costs_a_lookup(redirects, result):
+    zone = Zone({(f"r{n}.test", "TXT"): [f"v=spf1 redirect=r{n + 1}.test"] for n in range(redirects)})
+    zone[(f"r{redirects}.test", "TXT")] = ["v=spf1 ip4:192.0.2.1 -all"]
+    assert ours(zone, "192.0.2.1", "r0.test").result == oracle(zone, "192.0.2.1", "r0.test") == result
 
 
 def test_limits():

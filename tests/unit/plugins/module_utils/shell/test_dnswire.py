@@ -34,7 +34,7 @@ def serve(answer: Callable[[bytes], list[bytes]], **keywords: str) -> dnswire.Pe
                 connection.sendall(struct.pack("!H", len(wire)) + wire)
 
     threading.Thread(target=run, daemon=True).start()
-    return dnswire.Peer("127.0.0.1", listener.getsockname()[1], timeout_seconds=2.0, **keywords)  # type: ignore[arg-type]
+    return dnswire.Peer("127.0.0.1", listener.getsockname()[1], timeout_seconds=600.0, **keywords)  # type: ignore[arg-type]
 
 
 def reply(wire: bytes, code: int = 0) -> dns.message.Message:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
@@ -136,21 +136,41 @@ def test_a_key_that_no_header_can_carry_is_refused_without_its_name(key: str) ->
     assert "secret" not in str(lost.value)
 
 
+class Alarm:
+    """A timer that ends when the test says so."""
+
+    def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
+        self.seconds, self.ring = seconds, ring
+        self.state = "made"
+
+    def start(self) -> None:
+        self.state = "started"
+
+    def cancel(self) -> None:
+        self.state = "cancelled"
+
+
 def test_an_answer_that_trickles_ends() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
+    alarms: list[Alarm] = []
+
+    def make(seconds: float, ring: Callable[[], None]) -> Any:
+        alarms.append(Alarm(seconds, ring))
+        return alarms[-1]
 
     def run() -> None:
         connection, _address = listener.accept()
         with connection, listener, suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-            while not stop.wait(0.02):
+            connection.recv(65536)  # the request, which the alarm is older than
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n")
+            for number in range(200):  # without the alarm, the answer would come whole
+                if number == 100:
+                    assert alarms[0].state == "started"
+                    alarms[0].ring()
                 connection.sendall(b"x")
 
     threading.Thread(target=run, daemon=True).start()
-    client = httpclient.HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, timeout_seconds=0.1)
-    begin = time.monotonic()
-    with pytest.raises(httpclient.AnswerLost, match="not all of the answer"):
-        client.request("GET", "/")
-    stop.set()
-    assert time.monotonic() - begin < 5
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(httpclient.AnswerLost, match="not all of the answer came in 360 seconds"):
+        httpclient.HttpClient(url, {}, timeout_seconds=60.0, make_timer=make).request("GET", "/")
+    assert [(alarm.seconds, alarm.state) for alarm in alarms] == [(360.0, "cancelled")]

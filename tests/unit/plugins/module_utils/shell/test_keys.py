@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import multiprocessing.synchronize
+import multiprocessing.connection
 import os
 import resource
 import subprocess
@@ -135,21 +135,22 @@ def test_an_open_directory_is_a_finding(store: KeyStore) -> None:
     assert "others may use it" in _why(store, KEY)
 
 
-def _hold(directory: str, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+def _hold(directory: str, end: multiprocessing.connection.Connection) -> None:
     with KeyStore(directory, "openssl").locked(5):
-        held.set()
-        done.wait(10)
+        end.send("held")
+        end.recv()
 
 
 def test_two_runs_wait_for_each_other(store: KeyStore) -> None:
     _made(store, KEY)
-    held, done = multiprocessing.Event(), multiprocessing.Event()
-    other = multiprocessing.Process(target=_hold, args=(store.directory, held, done))
+    ours, theirs = multiprocessing.Pipe()
+    other = multiprocessing.Process(target=_hold, args=(store.directory, theirs), daemon=True)
     other.start()
-    assert held.wait(10)
+    theirs.close()  # so that its end, whatever the reason, ends the waiting
+    assert ours.recv() == "held"
     with pytest.raises(StoreError, match="another run"), store.locked(0.2):
         pass
-    done.set()
+    ours.send("done")
     other.join()
     with store.locked(1):
         assert os.path.exists(store.directory)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import multiprocessing
 import os
 import shutil
@@ -332,7 +333,7 @@ def in_a_child(work):
     """Run it in a process of its own, which may be killed, and return how it ended."""
     child = FORK.Process(target=work)
     child.start()
-    child.join(30)
+    child.join()
     return child.exitcode
 
 
@@ -394,33 +395,35 @@ def test_what_a_killed_run_did_not_restart_is_restarted(running):
     running.whole(wanted)
 
 
-def test_two_runs_at_once_lose_nothing(running):
+def test_two_runs_at_once_lose_nothing(running, monkeypatch):
+    monkeypatch.setattr(powermta, "_LOCK_SECONDS", math.inf)
     running.say("slow")
     texts = {f"2{number}.conf": f"<domain d{number}.example>\n    max-smtp-out 1\n</domain>\n" for number in range(4)}
     children = [FORK.Process(target=running.apply, args=({name: text},)) for name, text in texts.items()]
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join()
     assert [child.exitcode for child in children] == [0, 0, 0, 0]
     running.whole({**ONE, **texts})
 
 
 def test_who_waits_too_long_is_told(running, monkeypatch):
     monkeypatch.setattr(powermta, "_LOCK_SECONDS", 0.2)
-    ready, done = FORK.Event(), FORK.Event()
+    ours, theirs = FORK.Pipe()
 
     def work():
         with powermta.alone(str(running.root)):
-            ready.set()
-            done.wait(30)
+            theirs.send("held")
+            theirs.recv()
 
-    child = FORK.Process(target=work)
+    child = FORK.Process(target=work, daemon=True)
     child.start()
-    assert ready.wait(30)
+    theirs.close()  # so that its end, whatever the reason, ends the waiting
+    assert ours.recv() == "held"
     assert "another run holds" in running.refused(TWO)
-    done.set()
-    child.join(30)
+    ours.send("done")
+    child.join()
     running.apply(TWO)
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import random
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Optional
 
 import dns.flags
@@ -20,17 +19,20 @@ import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import NO, UNKNOWN, YES, Answer, Question
 from ansible_collections.mailops.mta.plugins.module_utils.shell import resolver
 from ansible_collections.mailops.mta.plugins.module_utils.shell.resolver import Resolver
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.still_net import StillNet
 
 Reply = Any  # a message, bytes, a list of them, or None for silence
 Handler = Callable[[dns.message.Message], Reply]
 
 
 class Server:
-    """A stand-in name server. ``by_udp`` and ``by_tcp`` say what it replies."""
+    """A stand-in name server on real sockets, which looks at them in ``work``. ``by_udp``, ``by_tcp``: its replies."""
 
-    def __init__(self, by_udp: Handler, by_tcp: Optional[Handler] = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, net: StillNet, by_udp: Handler, by_tcp: Optional[Handler] = None, host: str = "127.0.0.1"
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.by_udp, self.by_tcp = by_udp, by_tcp
+        self.net, self.by_udp, self.by_tcp = net, by_udp, by_tcp
         self.seen: list[tuple[float, dns.message.Message, Any]] = []
         self.tcp = socket.socket(family, socket.SOCK_STREAM)
         self.udp = socket.socket(family, socket.SOCK_DGRAM)
@@ -43,39 +45,50 @@ class Server:
                 self.udp.close()
                 self.udp = socket.socket(family, socket.SOCK_DGRAM)
         self.tcp.listen(64)
+        self.udp.setblocking(False)
+        self.tcp.setblocking(False)
         self.port = self.udp.getsockname()[1]
         self.text = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-        self.held: list[socket.socket] = []
-        for work in (self._datagrams, self._streams):
-            threading.Thread(target=work, daemon=True).start()
+        self.streams: dict[socket.socket, bytes] = {}  # what came so far
 
-    def _datagrams(self) -> None:
-        while True:
-            try:
+    def work(self) -> bool:
+        """Whether there was anything to do."""
+        found = False
+        with suppress(BlockingIOError):
+            while True:
                 wire, peer = self.udp.recvfrom(4096)
-            except OSError:
-                return
-            query = dns.message.from_wire(wire)
-            self.seen.append((time.monotonic(), query, peer))
-            for reply in listed(self.by_udp(query)):
-                self.udp.sendto(reply, peer)
-
-    def _streams(self) -> None:
-        while True:
-            try:
+                found = True
+                query = dns.message.from_wire(wire)
+                self.seen.append((self.net.now, query, peer))
+                for reply in listed(self.by_udp(query)):
+                    self.udp.sendto(reply, peer)
+        with suppress(BlockingIOError):
+            while True:
                 stream, _peer = self.tcp.accept()
-            except OSError:
-                return
-            if self.by_tcp is None:
-                self.held.append(stream)
-                continue
-            length = int.from_bytes(stream.recv(2), "big")
-            for reply in listed(self.by_tcp(dns.message.from_wire(stream.recv(length)))):
+                found = True
+                stream.setblocking(False)
+                self.streams[stream] = b""
+        return any([found, *[self._read(stream) for stream in list(self.streams)]])
+
+    def _read(self, stream: socket.socket) -> bool:
+        try:
+            data = stream.recv(65537)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        came = self.streams[stream] = self.streams[stream] + data
+        if data and (len(came) < 2 or len(came) - 2 < int.from_bytes(came[:2], "big") or self.by_tcp is None):
+            return True
+        del self.streams[stream]
+        with stream, suppress(OSError):
+            stream.setblocking(True)
+            for reply in listed(self.by_tcp(dns.message.from_wire(came[2:]))) if data and self.by_tcp else ():
                 stream.sendall(len(reply).to_bytes(2, "big") + reply)
-            stream.close()
+        return True
 
     def close(self) -> None:
-        for sock in (self.udp, self.tcp, *self.held):
+        for sock in (self.udp, self.tcp, *self.streams):
             sock.close()
 
 
@@ -123,28 +136,29 @@ def faithful(count: int) -> dict[Question, Answer]:
     return {question: truth(question) for question in questions(count)}
 
 
+class Net(StillNet):
+    def serve(self, *arguments: Any, **named: Any) -> Server:
+        server = Server(self, *arguments, **named)
+        self.servers.append(server)
+        return server
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
-
-    def start(*arguments: Any, **named: Any) -> Server:
-        servers.append(Server(*arguments, **named))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+def net() -> Iterator[Net]:
+    made = Net()
+    yield made
+    made.close()
 
 
-def test_every_question_gets_its_own_answer(serve: Callable[..., Server]) -> None:
-    server = serve(honest)
-    assert Resolver([server.text]).ask([*questions(400), *questions(5)]) == faithful(400)
+def test_every_question_gets_its_own_answer(net: Net) -> None:
+    server = net.serve(honest)
+    assert net.resolver([server.text]).ask([*questions(400), *questions(5)]) == faithful(400)
     assert len({query.id for _time, query, _peer in server.seen}) > 300
     assert len({peer for _time, _query, peer in server.seen}) > 1
 
 
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "silence", "broken", "referral"])
-def test_the_next_server_is_asked(serve: Callable[..., Server], fault: str) -> None:
+def test_the_next_server_is_asked(net: Net, fault: str) -> None:
     def faulty(query: dns.message.Message) -> Reply:
         if fault == "silence":
             return None
@@ -156,24 +170,24 @@ def test_the_next_server_is_asked(serve: Callable[..., Server], fault: str) -> N
             return reply
         return respond(query, rcode=fault)
 
-    bad, good = serve(faulty), serve(honest)
-    assert Resolver([bad.text, good.text], 2.0).ask(questions(20)) == faithful(20)
+    bad, good = net.serve(faulty), net.serve(honest)
+    assert net.resolver([bad.text, good.text], 2.0).ask(questions(20)) == faithful(20)
     assert bad.seen
-    alone = Resolver([bad.text], 0.2).ask(questions(3))
+    alone = net.resolver([bad.text], 0.2).ask(questions(3))
     for answer in alone.values():
         assert answer.status == UNKNOWN
         assert answer.detail.endswith(f"from {bad.text}")
         assert {"silence": "time-out"}.get(fault, fault) in answer.detail
 
 
-def test_lost_packets_are_sent_again(serve: Callable[..., Server]) -> None:
+def test_lost_packets_are_sent_again(net: Net) -> None:
     dice = random.Random(3)
-    server = serve(lambda query: honest(query) if dice.random() < 0.7 else None)
-    answers = Resolver([server.text], 2.0, tries=9).ask(questions(150))
+    server = net.serve(lambda query: honest(query) if dice.random() < 0.7 else None)
+    answers = net.resolver([server.text], 2.0, tries=9).ask(questions(150))
     assert answers == faithful(150)
 
 
-def test_a_forged_reply_is_ignored(serve: Callable[..., Server]) -> None:
+def test_a_forged_reply_is_ignored(net: Net) -> None:
     def beset(query: dns.message.Message) -> Reply:
         wrong_id, wrong_name, wrong_type = (respond(query, "203.0.113.66").to_wire() for _each in range(3))
         wrong_name = wrong_name.replace(b"\4test", b"\4tess")
@@ -189,19 +203,19 @@ def test_a_forged_reply_is_ignored(serve: Callable[..., Server]) -> None:
             honest(query),
         ]
 
-    server = serve(beset)
-    assert Resolver([server.text], 2.0).ask(questions(40)) == faithful(40)
+    server = net.serve(beset)
+    assert net.resolver([server.text], 2.0).ask(questions(40)) == faithful(40)
 
 
-def test_only_the_server_that_was_asked_may_answer(serve: Callable[..., Server]) -> None:
+def test_only_the_server_that_was_asked_may_answer(net: Net) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
 
         def beset(query: dns.message.Message) -> Reply:
             stranger.sendto(respond(query, "203.0.113.66").to_wire(), server.seen[-1][2])
             return honest(query)
 
-        server = serve(beset)
-        assert Resolver([server.text], 2.0).ask(questions(20)) == faithful(20)
+        server = net.serve(beset)
+        assert net.resolver([server.text], 2.0).ask(questions(20)) == faithful(20)
 
 
 def truncated(query: dns.message.Message) -> dns.message.Message:
@@ -210,24 +224,24 @@ def truncated(query: dns.message.Message) -> dns.message.Message:
     return reply
 
 
-def test_what_is_cut_comes_by_tcp(serve: Callable[..., Server]) -> None:
+def test_what_is_cut_comes_by_tcp(net: Net) -> None:
     long = "x" * 3000
     strings = " ".join(f'"{long[at : at + 250]}"' for at in range(0, 3000, 250))
-    server = serve(truncated, lambda query: respond(query, strings))
+    server = net.serve(truncated, lambda query: respond(query, strings))
     wanted = [Question(f"n{number}.test", "TXT") for number in range(40)]
-    assert Resolver([server.text], 5.0).ask(wanted) == dict.fromkeys(wanted, Answer(YES, (long,)))
+    assert net.resolver([server.text], 5.0).ask(wanted) == dict.fromkeys(wanted, Answer(YES, (long,)))
 
 
-def test_a_stalled_stream_keeps_nobody_waiting(serve: Callable[..., Server]) -> None:
+def test_a_stalled_stream_keeps_nobody_waiting(net: Net) -> None:
     done: list[float] = []
 
     def mixed(query: dns.message.Message) -> Reply:
-        done.append(time.monotonic())
+        done.append(net.now)
         return truncated(query) if number_of(query) < 5 else honest(query)
 
-    server = serve(mixed)
-    begin = time.monotonic()
-    answers = Resolver([server.text], 0.5, tries=1).ask(questions(200))
+    server = net.serve(mixed)
+    begin = net.now
+    answers = net.resolver([server.text], 0.5, tries=1).ask(questions(200))
     assert {question: answers[question] for question in questions(200)[5:]} == {
         question: truth(question) for question in questions(200)[5:]
     }
@@ -238,39 +252,39 @@ def test_a_stalled_stream_keeps_nobody_waiting(serve: Callable[..., Server]) -> 
 @pytest.mark.parametrize(
     "by_tcp", [lambda query: b"\0", lambda query: None, lambda query: respond(query).to_wire()[1:]]
 )
-def test_a_broken_stream_is_unknown(serve: Callable[..., Server], by_tcp: Handler) -> None:
-    answers = Resolver([serve(truncated, by_tcp).text], 1.0).ask(questions(2))
+def test_a_broken_stream_is_unknown(net: Net, by_tcp: Handler) -> None:
+    answers = net.resolver([net.serve(truncated, by_tcp).text], 1.0).ask(questions(2))
     assert {answer.status for answer in answers.values()} == {UNKNOWN}
 
 
-def test_a_server_without_edns_is_asked_without(serve: Callable[..., Server]) -> None:
+def test_a_server_without_edns_is_asked_without(net: Net) -> None:
     def old(query: dns.message.Message) -> Reply:
         if query.edns < 0:
             return honest(query)
         reply = respond(query, rcode="FORMERR").to_wire()
         return reply[:4] + bytes(8) if number_of(query) % 2 else reply
 
-    server = serve(old)
-    assert Resolver([server.text], 2.0).ask(questions(300)) == faithful(300)
+    server = net.serve(old)
+    assert net.resolver([server.text], 2.0).ask(questions(300)) == faithful(300)
     assert sum(query.edns >= 0 for _time, query, _peer in server.seen) < 300
 
 
-def test_a_server_is_not_asked_faster_than_its_limit(serve: Callable[..., Server]) -> None:
-    one, other = serve(honest), serve(honest)
-    begin = time.monotonic()
-    assert Resolver([one.text, other.text], queries_per_second=200).ask(questions(120)) == faithful(120)
-    took = time.monotonic() - begin
+def test_a_server_is_not_asked_faster_than_its_limit(net: Net) -> None:
+    one, other = net.serve(honest), net.serve(honest)
+    begin = net.now
+    assert net.resolver([one.text, other.text], queries_per_second=200).ask(questions(120)) == faithful(120)
+    took = net.now - begin
     for server in (one, other):
         assert len(server.seen) <= 200 * (took + 0.02) + 1
     assert took > 0.2
 
 
-def test_every_server_is_asked_everything(serve: Callable[..., Server]) -> None:
-    right = serve(honest)
-    wrong = serve(lambda query: respond(query, "203.0.113.1"))
-    cache = serve(lambda query: respond(query, "203.0.113.1", aa=False))
+def test_every_server_is_asked_everything(net: Net) -> None:
+    right = net.serve(honest)
+    wrong = net.serve(lambda query: respond(query, "203.0.113.1"))
+    cache = net.serve(lambda query: respond(query, "203.0.113.1", aa=False))
     servers = [server.text for server in (right, wrong, cache)]
-    asker = Resolver(servers, 20.0, recursive=False)  # they share a process that may be busy
+    asker = net.resolver(servers, 20.0, recursive=False)  # they share a process that may be busy
     assert asker.servers == servers
     answers = asker.ask_each(questions(100))
     for question in questions(100):
@@ -281,36 +295,36 @@ def test_every_server_is_asked_everything(serve: Callable[..., Server]) -> None:
     assert not any(query.flags & dns.flags.RD for _time, query, _peer in right.seen)
 
 
-def test_a_dead_server_is_given_up(serve: Callable[..., Server]) -> None:
-    dead, good = serve(lambda query: None), serve(honest)
-    begin = time.monotonic()
-    answers = Resolver([dead.text, good.text], 1.5).ask_each(questions(2000))  # the good one shares a busy process
-    assert time.monotonic() - begin < 10
+def test_a_dead_server_is_given_up(net: Net) -> None:
+    dead, good = net.serve(lambda query: None), net.serve(honest)
+    begin = net.now
+    answers = net.resolver([dead.text, good.text], 1.5).ask_each(questions(2000))  # the good one shares a busy process
+    assert net.now - begin < 10
     assert {answer.status for (server, _question), answer in answers.items() if server == dead.text} == {UNKNOWN}
     assert all(answers[(good.text, question)] == truth(question) for question in questions(2000))
     assert len(dead.seen) < 500
 
 
-def test_nobody_at_home_is_unknown() -> None:
+def test_nobody_at_home_is_unknown(net: Net) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{sock.getsockname()[1]}"
-    begin = time.monotonic()
-    answers = Resolver([closed], 5.0).ask(questions(50))
+    begin = net.now
+    answers = net.resolver([closed], 5.0).ask(questions(50))
     assert {answer.status for answer in answers.values()} == {UNKNOWN}
     assert "refused" in answers[questions(1)[0]].detail
-    assert time.monotonic() - begin < 4
+    assert net.now - begin < 4
 
 
-def test_ipv6(serve: Callable[..., Server]) -> None:
+def test_ipv6(net: Net) -> None:
     try:
-        server = serve(honest, host="::1")
+        server = net.serve(honest, host="::1")
     except OSError:
         pytest.skip("this machine has no IPv6")
-    assert Resolver([server.text]).ask(questions(10)) == faithful(10)
+    assert net.resolver([server.text]).ask(questions(10)) == faithful(10)
 
 
-def test_questions_are_taken_as_they_can_be_asked(serve: Callable[..., Server]) -> None:
+def test_questions_are_taken_as_they_can_be_asked(net: Net) -> None:
     taken = 0
     most = 0
 
@@ -325,27 +339,27 @@ def test_questions_are_taken_as_they_can_be_asked(serve: Callable[..., Server]) 
         most = max(most, taken - len(server.seen))
         return honest(query)
 
-    server = serve(slow)
-    assert Resolver([server.text]).ask(counted()) == faithful(3000)
+    server = net.serve(slow)
+    assert net.resolver([server.text]).ask(counted()) == faithful(3000)
     assert most < 700
 
 
-def test_validation_is_asked_for_and_told(serve: Callable[..., Server]) -> None:
+def test_validation_is_asked_for_and_told(net: Net) -> None:
     def validating(query: dns.message.Message) -> Reply:
         reply = respond(query, "192.0.2.1")
         reply.flags |= query.flags & dns.flags.AD
         return reply
 
-    server = serve(validating)
+    server = net.serve(validating)
     for asked in (True, False):
-        (answer,) = Resolver([server.text], dnssec=asked).ask(questions(1)).values()
+        (answer,) = net.resolver([server.text], dnssec=asked).ask(questions(1)).values()
         assert answer.authenticated == asked
         assert (answer.ttl, answer.authoritative) == (300, True)
 
 
-def test_what_is_no_name_is_unknown_and_the_rest_is_asked(serve: Callable[..., Server]) -> None:
+def test_what_is_no_name_is_unknown_and_the_rest_is_asked(net: Net) -> None:
     bad = [Question("a..b", "A"), Question("x" * 64, "A"), Question("n1.test", "NOPE")]
-    answers = Resolver([serve(honest).text]).ask([*bad, *questions(3)])
+    answers = net.resolver([net.serve(honest).text]).ask([*bad, *questions(3)])
     for question in bad:
         assert answers.pop(question).detail.startswith("it is no DNS name")
     assert answers == faithful(3)

@@ -108,7 +108,7 @@ class StandIn:
         if headers.get("X-Ovh-Consumer") != CREDENTIALS["consumer_key"]:
             return _problem(403, "INVALID_CREDENTIAL", "This credential is not valid")
         stamp = headers.get("X-Ovh-Timestamp", "")
-        if not stamp.isdigit() or abs(int(stamp) - time.time() - AHEAD) > 30:
+        if not stamp.isdigit() or abs(int(stamp) - time.time() - AHEAD) > 600:
             return _problem(400, "QUERY_TIME_OUT", "Query out of time")
         parts = [CREDENTIALS["application_secret"], CREDENTIALS["consumer_key"], method, url]
         text = "+".join([*parts, (body or b"").decode(), stamp])
