@@ -478,17 +478,9 @@ def _from(domains: Iterable[str]) -> str:
 
     Quotes and angle brackets are written by their codes: what else a rule may hold is described nowhere.
     """
-    own = "|".join(_escaped(spelling) for domain in domains for spelling in _spellings(domain))
+    own = "|".join(_escaped(spelling) for domain in domains for spelling in names.spellings(domain))
     named = rf"(?:\x22(?:[^\x22\\]|\\.)*\x22|[^\x22\x3c\x3e@])*\x3c\s*[^\x3c\x3e@]+@(?:{own})\s*\x3e"
     return rf"^\s*(?:{named}|[^\s\x22\x3c\x3e@,;:]+@(?:{own}))\s*(?:\([^()]*\)\s*)?$"
-
-
-def _spellings(domain: str) -> Iterable[str]:
-    """A domain in ASCII, and as people write it."""
-    try:
-        return dict.fromkeys((domain, domain.encode("ascii").decode("idna")))
-    except UnicodeError:
-        return (domain,)
 
 
 def _largest_message(size: int) -> Directive:

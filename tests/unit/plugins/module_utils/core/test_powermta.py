@@ -11,8 +11,8 @@ import json
 import re
 
 import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core import admission, names, powermta, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core import fleet as fleet_file
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, powermta, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import holds_secret
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_syntax import sections, unquoted, values
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_values import rate
@@ -222,7 +222,7 @@ def test_every_way_in_has_a_limit_of_its_size(document):
     for fleet, name, texts in hosts_of(document):
         seen = picture(texts)
         sizes = {source: seen.says(source, "max-message-size") for source in seen.sources}
-        more = receivers.TRACE_BYTES if fleet.front else 0
+        more = admission.TRACE_BYTES if fleet.front else 0
         for stream in fleet.streams_on(name):
             assert sizes[stream.name] == f"{stream.max_message_bytes + more}b"
         if fleet.front and name in fleet.front.hosts:
