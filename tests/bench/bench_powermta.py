@@ -129,7 +129,12 @@ def fleet_document(vmtas: int, each: int) -> dict[str, Any]:
 def measure(which: str) -> None:
     """In a process of its own: seconds, findings, bytes and lines."""
     sys.path.insert(0, str(COLLECTIONS))
-    from ansible_collections.mailops.mta.plugins.module_utils.core import fleet, powermta, powermta_checks
+    from ansible_collections.mailops.mta.plugins.module_utils.core import (
+        fleet,
+        powermta,
+        powermta_checks,
+        powermta_dkim,
+    )
 
     if which == "by_hand":
         texts = {"/etc/pmta/config": by_hand(BY_HAND_BYTES)}
@@ -139,7 +144,9 @@ def measure(which: str) -> None:
         if whole is None:
             raise SystemExit("the fleet is refused")
         begin = time.perf_counter()
-        fragments = powermta.files(powermta.slice_of(whole, "mta1"), powermta.Options(today=date(2026, 11, 25)))
+        data = powermta.slice_of(whole, "mta1")
+        fragments = powermta.files(data, powermta.Options(today=date(2026, 11, 25)))
+        fragments.update(dict.fromkeys(powermta.keys_files(data), powermta_dkim.without_keys()))
         texts = {f"/etc/pmta/conf.d/{name}": text for name, text in fragments.items()}
         texts["/etc/pmta/config"] = "include /etc/pmta/conf.d/*.conf\n"
     findings = powermta_checks.check(texts)

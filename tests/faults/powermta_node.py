@@ -211,7 +211,8 @@ def fragments(variant: str) -> dict[str, str]:
 def whole(*variants: str) -> bool:
     """Whether the set in place is one of these, PowerMTA would read it, and it runs."""
     known = [fragments(variant) for variant in variants]
-    return powermta.current() in known and "Error" not in pmta("test", "config") and powermta.running()
+    there = {name: text for name, text in powermta.current().items() if not name.endswith(core.KEYS_END)}
+    return there in known and "Error" not in pmta("test", "config") and powermta.running()
 
 
 def runs_on(load: Load, text: str) -> None:
@@ -378,9 +379,9 @@ def a_cold_address_takes_its_schedule_and_no_more(load: Load) -> None:
     before, warm = came_from(LEAVES["ips"]), came_from(others)
     until(lambda: came_from(others) > warm + 4 * GIVEN["cold"], "the warm address sends on")
     until(lambda: drained([name]), f"the queue of {name} is empty")
-    # What it had as a warm one when the change came is on top; the senders have one message under way each.
+    # What it had as a warm one when the change came is on top, and what came before the first count is missing.
     taken = came_from(LEAVES["ips"]) - before
-    prove(GIVEN["cold"] <= taken <= GIVEN["cold"] + 10, f"it took {taken} of {GIVEN['cold']} messages")
+    prove(abs(taken - GIVEN["cold"]) <= 10, f"it took {taken} of {GIVEN['cold']} messages")
     configure("base")
     runs_on(load, "after the warm-up")
 
