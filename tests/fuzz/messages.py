@@ -270,6 +270,7 @@ class Session:
     """One connection for many messages; opened anew where the server closes it."""
 
     def __init__(self, host: str, port: int) -> None:
+        self.closed = False
         self.socket = socket.create_connection((host, port), 60)
         self.file = self.socket.makefile("rb")
         self.answer(220)
@@ -309,10 +310,11 @@ class Session:
             end = b"" if stuffed.endswith(CRLF) else CRLF
             return self.say(stuffed + end + b".", 250)
         except Refused as refusal:
-            code, text = refusal.args
-            if code not in (421, 521):
+            try:
                 self.say(b"RSET", 250)
-            return code, text
+            except (OSError, Refused):  # after some refusals the server closes the connection
+                self.closed = True
+            return refusal.args
 
 
 def lane(work: Sequence[Case]) -> None:
@@ -323,10 +325,10 @@ def lane(work: Sequence[Case]) -> None:
             if place not in sessions:
                 sessions[place] = Session(*place)
             case.code, case.reply = sessions[place].hand_in(case)
+            if sessions[place].closed:
+                del sessions[place]
         except (OSError, Refused) as fault:
             case.code, case.reply = 0, str(fault)
-            sessions.pop(place, None)
-        if case.code in (421, 521):
             sessions.pop(place, None)
         if number % 500 == 0:
             print(f"  {number} of {len(work)} of one lane handed in", flush=True)
