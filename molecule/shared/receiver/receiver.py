@@ -204,6 +204,7 @@ def author_domain(headers) -> str:
 
 
 def judge(message: bytes, headers, ip: str, ehlo: str, mail_from: str) -> dict[str, object]:
+    mail_from = "" if mail_from == "<>" else mail_from  # so aiosmtpd names the null sender
     sender = mail_from or f"postmaster@{ehlo}"
     verdict, _ = spf.check2(i=ip, s=mail_from, h=ehlo, timeout=10)
     signatures = [
