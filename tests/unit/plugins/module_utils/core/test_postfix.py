@@ -156,11 +156,12 @@ def test_a_stranger_is_refused_before_the_recipient_and_again_at_data(fleet, nam
     assert limit == (postfix.STRANGER_CONNECTIONS if logins else 0)
 
 
-RECEIVED = """\
-Received: from app.internal (unknown [10.0.0.5])
-	(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))
-	by {host} (Postfix) with ESMTPSA id 4dKz1x2Y3Zz
-	for <someone@example.org>; Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"""
+RECEIVED = (
+    "Received: from app.internal (unknown [10.0.0.5])\n"
+    "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\n"
+    "\tby {host} (Postfix) with ESMTPSA id 4dKz1x2Y3Zz\n"
+    "\tfor <someone@example.org>; Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"
+)
 
 
 def header_check(table, field):
