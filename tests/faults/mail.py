@@ -227,7 +227,6 @@ def a_bounce_of_a_draining_stream_reaches_the_injector(world: World) -> None:
 
 # ---- boot and death
 
-SERVICES = ("postfix@postfix-transactional", "postfix@postfix-front", "rspamd", "dovecot")
 KILL = "kill -KILL $(systemctl show -p MainPID --value {0}); sleep 1; systemctl show -p MainPID --value {0}"
 # What makes a listen address late: a unit that takes it away before Postfix starts and gives it back after 30 seconds.
 LATE = """
@@ -252,8 +251,14 @@ systemctl -q enable late-address.service late-address-back.service
 """
 
 
+def units(world: World, *streams: str) -> list[str]:
+    """Debian 13 names a unit after the instance's directory without ``postfix-``."""
+    by_directory = "postfix-%I" in world.inside("mta1", "systemctl cat postfix@.service")
+    return [f"postfix@{stream}" if by_directory else f"postfix@postfix-{stream}" for stream in streams]
+
+
 def what_is_killed_comes_back(world: World) -> None:
-    for unit in SERVICES:
+    for unit in (*units(world, "transactional", "front"), "rspamd", "dovecot"):
         before = world.inside("mta1", f"systemctl show -p MainPID --value {unit}").strip()
         prove(before not in ("", "0"), f"systemd does not know the main process of {unit}")
         world.inside("mta1", KILL.format(unit))
@@ -272,13 +277,13 @@ def what_is_killed_comes_back(world: World) -> None:
 
 def a_host_comes_back_from_a_reboot_with_its_address_late(world: World) -> None:
     container, ip = world.container("mta1"), world.ip(0, 11)
+    (bulk,) = units(world, "bulk")
     world.inside("mta1", LATE.format(ip=ip, gateway=world.ip(0, 1)))
     run("podman", "stop", "--time", "5", container)
     run("podman", "start", container)
-    await_inside(world, "mta1", "journalctl -b -u postfix@postfix-bulk --no-pager | grep -q Failed", 60)
+    await_inside(world, "mta1", f"journalctl -b -u {bulk} --no-pager | grep -q Failed", 60)
     prove(not world.inside("mta1", f"ip -o address | grep -F ' {ip}/' || true"), f"{ip} was not late")
-    streams = ("transactional", "marketing", "bulk", "front")
-    for unit in (*(f"postfix@postfix-{stream}" for stream in streams), "rspamd", "dovecot"):
+    for unit in (*units(world, "transactional", "marketing", "bulk", "front"), "rspamd", "dovecot"):
         await_inside(world, "mta1", f"systemctl -q is-active {unit}", 150)
     for port, domain in (
         (2525, "tx.acme.test"),
