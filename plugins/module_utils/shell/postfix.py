@@ -109,9 +109,8 @@ class Host:
         self.installed = shutil.which("postconf") is not None
         self.units = _Units()
         self.outcome = Outcome()
-        self.renewed = (
-            False  # the unit of the instances has changed; systemd knows its main process from the next start on
-        )
+        # The unit of the instances has changed. systemd knows their main processes from the next start on.
+        self.renewed = False
 
     def apply(self, instances: Iterable[Mapping[str, Any]]) -> Outcome:
         """Bring every instance to its wanted state; one that fails stops none of the others."""
