@@ -50,9 +50,8 @@ def hand_in(
     options: tuple[str, ...] = (),
 ) -> str:
     """The server's refusal, or nothing where it took the message."""
-    with smtplib.SMTP(
-        world.ip(0, {"mta1": 11, "mta2": 12}[host]), port, local_hostname="app.lab.test", timeout=60
-    ) as smtp:
+    address = world.ip(0, {"mta1": 11, "mta2": 12, "mta3": 13}[host])
+    with smtplib.SMTP(address, port, local_hostname="app.lab.test", timeout=60) as smtp:
         if login:
             smtp.starttls(context=ssl._create_unverified_context())
             smtp.login(login, PASSWORD)
@@ -276,34 +275,50 @@ def what_is_killed_comes_back(world: World) -> None:
 
 
 def a_host_comes_back_from_a_reboot_with_its_address_late(world: World) -> None:
-    container, ip = world.container("mta1"), world.ip(0, 11)
-    (bulk,) = units(world, "bulk")
-    world.inside("mta1", LATE.format(ip=ip, gateway=world.ip(0, 1)))
-    run("podman", "stop", "--time", "5", container)
-    run("podman", "start", container)
-    await_inside(world, "mta1", f"journalctl -b -u {bulk} --no-pager | grep -q Failed", 60)
-    prove(not world.inside("mta1", f"ip -o address | grep -F ' {ip}/' || true"), f"{ip} was not late")
-    for unit in (*units(world, "transactional", "marketing", "bulk", "front"), "rspamd", "dovecot"):
-        await_inside(world, "mta1", f"systemctl -q is-active {unit}", 150)
+    bulk, *others = units(world, "bulk", "transactional", "marketing", "front")
+    reboot(world, "mta1", 11, [bulk, *others, "rspamd", "dovecot"])
     for port, domain in (
         (2525, "tx.acme.test"),
         (2526, "mail.acme.test"),
         (2527, "news.acme.test"),
         (2500, "tx.acme.test"),
     ):
-        mark = f"<after-boot-{port}@{domain}>"
-        message = text(f"a@{domain}", f"Message-ID: {mark}")
+        sends(world, "mta1", port, domain)
 
-        def taken(port: int = port, domain: str = domain, message: str = message) -> bool:
-            try:
-                return not hand_in(world, "mta1", port, f"a@{domain}", message)
-            except OSError:  # the neighbours remember the old MAC address for some seconds
-                return False
 
-        await_true(f"port {port} takes mail", taken)
-        line = await_seen(world, f"sent through port {port}", lambda one, mark=mark: one.get("message_id") == mark)
-        prove(line["spf"]["result"] == "pass", f"port {port} sends from {line['source_ip']}")
-    world.inside("mta1", "systemctl -q disable late-address.service late-address-back.service")
+def a_powermta_host_comes_back_from_a_reboot_with_its_address_late(world: World) -> None:
+    """The stand-in, whose unit is started again by the drop-in of the role."""
+    reboot(world, "mta3", 13, ["pmta"])
+    for port, domain in ((2526, "mail.acme.test"), (2527, "news.acme.test")):
+        sends(world, "mta3", port, domain)
+
+
+def reboot(world: World, host: str, last: int, services: list[str]) -> None:
+    """Stops and starts the host, whose listen address comes 30 seconds late. The first service fails until then."""
+    container, ip = world.container(host), world.ip(0, last)
+    world.inside(host, LATE.format(ip=ip, gateway=world.ip(0, 1)))
+    run("podman", "stop", "--time", "5", container)
+    run("podman", "start", container)
+    await_inside(world, host, f"journalctl -b -u {services[0]} --no-pager | grep -q Failed", 60)
+    prove(not world.inside(host, f"ip -o address | grep -F ' {ip}/' || true"), f"{ip} was not late")
+    for unit in services:
+        await_inside(world, host, f"systemctl -q is-active {unit}", 150)
+    world.inside(host, "systemctl -q disable late-address.service late-address-back.service")
+
+
+def sends(world: World, host: str, port: int, domain: str) -> None:
+    mark = f"<after-boot-{host}-{port}@{domain}>"
+    message = text(f"a@{domain}", f"Message-ID: {mark}")
+
+    def taken() -> bool:
+        try:
+            return not hand_in(world, host, port, f"a@{domain}", message)
+        except OSError:  # the neighbours remember the old MAC address for some seconds
+            return False
+
+    await_true(f"port {port} of {host} takes mail", taken)
+    line = await_seen(world, f"sent through port {port}", lambda one: one.get("message_id") == mark)
+    prove(line["spf"]["result"] == "pass", f"port {port} sends from {line['source_ip']}")
 
 
 STEPS = (
@@ -319,6 +334,7 @@ STEPS = (
     a_bounce_of_a_draining_stream_reaches_the_injector,
     what_is_killed_comes_back,
     a_host_comes_back_from_a_reboot_with_its_address_late,
+    a_powermta_host_comes_back_from_a_reboot_with_its_address_late,
 )
 
 
