@@ -35,7 +35,7 @@ CHECKS = (FCRDNS, SPF, DKIM, DMARC, MX, REPORTS, RECORDS, SOURCE, TLS, APART, RE
 ACTIVE, RETIRING = "active", "retiring"  # lives of keys that mail under way may be signed with
 WELL_KNOWN_PORTS = (25, 465, 587)  # a relay that nobody meant to open stands on one of these
 
-_REFUSED = re.compile(r"\b5\d\d\b")  # an SMTP reply for good, in the words of an exception
+_REFUSED = re.compile(r"\(5\d\d, ")  # an SMTP reply for good, as exceptions of smtplib show it
 
 Record = Mapping[str, Any]
 _Parsed = TypeVar("_Parsed")

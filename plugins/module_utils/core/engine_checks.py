@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ansible_collections.mailops.mta.plugins.module_utils.core import admission
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Stream
 
@@ -107,7 +108,7 @@ def _sizes(fleet: Fleet) -> Iterable[Finding]:
     """The size is limited where a message comes in, and at the front listener its stream is not known yet."""
     for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
         here = fleet.streams_on(host)
-        largest = max((stream.max_message_bytes for stream in fleet.streams.values()), default=0)
+        largest = admission.largest_message_bytes(fleet)
         smaller = [stream.name for stream in here if stream.max_message_bytes < largest]
         if smaller:
             yield Finding(

@@ -730,7 +730,7 @@ def _stream(
 
 
 def _max_message_bytes(reader: Reader, default: int) -> int:
-    """At most what the signer reads (max_message of rspamd, role dkim)."""
+    """At most what the signer reads (dkim_max_message_bytes of the role dkim) without trace fields."""
     return int(reader.integer("max_message_bytes", 65536, 104857600, default))
 
 

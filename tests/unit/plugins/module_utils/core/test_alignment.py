@@ -290,6 +290,7 @@ def assert_all_ok(proof):
     [
         (None, "FAIL", "it took a message From"),
         ("SMTPDataError: (451, b'4.7.1 Try again later')", "unknown", "451"),
+        ("SMTPDataError: (451, b'4.7.1 500 messages are waiting')", "unknown", "451"),
         ("ConnectionRefusedError: refused", "unknown", "ConnectionRefusedError"),
         ("SMTPSenderRefused: (550, b'no', 'verify@a.test')", "ok", None),
     ],
