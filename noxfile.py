@@ -110,6 +110,11 @@ def faults(session: nox.Session, what: str) -> None:
     run(session, sys.executable, f"tests/faults/{what}.py")
 
 
+@nox.session
+def trust(session: nox.Session) -> None:
+    run(session, sys.executable, "tests/faults/trust.py")
+
+
 if RULES or ALERTING:
 
     @nox.session

@@ -26,7 +26,7 @@ LANES = 2
 LIMIT_SECONDS = 1500
 TAIL_LINES = 40
 # The long ones first; Molecule's scenarios share a network, so one at a time.
-ORDER = ("molecule", "faults", "sanity", "units", "galaxy-import", "build", "ansible-lint")
+ORDER = ("molecule", "faults", "sanity", "units", "trust", "galaxy-import", "build", "ansible-lint")
 # galaxy-import judges the artifact that build makes.
 AFTER = {"galaxy-import": "build"}
 

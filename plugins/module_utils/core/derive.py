@@ -41,7 +41,7 @@ def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
         "mta_dkim": {
             "signer": SIGNERS[fleet.hosts[host].engine],
             "socket": MILTER_SOCKET if fleet.hosts[host].engine == POSTFIX else None,
-            "domains": list(dict.fromkeys(domain for stream in streams for domain in stream.domains)),
+            "domains": _grants(fleet, host)["domains"],
             **({"admission": admission.admission(fleet, host)} if fleet.hosts[host].engine == POSTFIX else {}),
         },
         "mta_firewall": firewall.slice_of(fleet, host),
@@ -89,6 +89,7 @@ def fleet_variables(fleet: Fleet) -> dict[str, Any]:
             ],
             "records": record_sets(fleet),
         },
+        "mta_grants": {host.name: _grants(fleet, host.name) for host in fleet.mta_hosts()},
         "mta_dkim_series": [series for stream in fleet.streams.values() for series in _stream_series(fleet, stream)],
         "mta_proof": alignment.expectations(fleet),
     }
@@ -115,6 +116,17 @@ def _logins(fleet: Fleet, host: str) -> Iterable[Stream]:
     if fleet.front and host in fleet.front.hosts:
         return fleet.streams.values()
     return fleet.streams_on(host)
+
+
+def _grants(fleet: Fleet, host: str) -> dict[str, list[str]]:
+    """The secrets that a host may get: the DKIM keys of its domains and the passwords of its logins.
+
+    Roles read this from the host ``fleet`` and not from the host itself, which can change its own variables by facts.
+    """
+    return {
+        "domains": list(dict.fromkeys(domain for stream in fleet.streams_on(host) for domain in stream.domains)),
+        "logins": [login for stream in _logins(fleet, host) for login in stream.inject_users],
+    }
 
 
 def _stream_series(fleet: Fleet, stream: Stream) -> Iterable[dict[str, Any]]:
