@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The gates, one session each. `make test` runs them all side by side; `nox -s NAME` runs one, `nox -l` lists them.
 
-Tools come from .venv (`make .venv`); the ansible-core versions of the matrix have their own in the cache.
+Tools come from .venv (`make lint`); the ansible-core versions of the matrix have their own in the cache.
 """
 
 from __future__ import annotations
@@ -133,6 +133,19 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(default=False)
 def search(session: nox.Session) -> None:
     tool(session, "search", *session.posargs)
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Make the locks from the ranges: what is new in them, or with `-- --upgrade` the newest releases."""
+    # A release that was tampered with is mostly found within a week.
+    options = ["--no-config", "--universal", "--generate-hashes", "--exclude-newer", "7 days", "--quiet"]
+    with session.chdir(workspace.LOCKS):
+        for source in sorted(workspace.LOCKS.glob("*.in")):
+            oldest = CORES.get(source.stem.removeprefix("core-"), min(CORES.values()))
+            command = ["uv", "pip", "compile", *options, "--python-version", oldest, *session.posargs]
+            again = f"nox -s lock ({source.name}, Python {oldest} and newer)"
+            run(session, *command, "--output-file", f"{source.stem}.txt", source.name, UV_CUSTOM_COMPILE_COMMAND=again)
 
 
 @nox.session(default=False)

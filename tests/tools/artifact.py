@@ -29,7 +29,6 @@ REQUIRED = (
     "FILES.json",
 )
 FORBIDDEN = re.compile(r"(^|/)(tests|molecule|build|dist|\.[^/]+|__pycache__)(/|$)|\.(pyc|retry|key|pem)$")
-IMPORTER = ["galaxy-importer>=0.4.44,<1", "ansible-core~=2.19.0"]
 
 
 def build() -> Path:
@@ -99,7 +98,7 @@ def use(artifact: Path) -> list[str]:
 
 def judge(artifact: Path) -> int:
     python = workspace.interpreter("3.11") or sys.executable
-    venv = workspace.environment("galaxy-importer", python, IMPORTER)
+    venv = workspace.environment("galaxy-importer", python)
     config = workspace.BUILD / "galaxy-importer.cfg"
     config.write_text(
         "[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nRUN_FLAKE8 = False\nRUN_ANSIBLE_TEST = False\n",

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Installs what this checkout needs, and nothing when all is there.
 # usage: bootstrap.sh python|system ...
-#   python   .venv with the ranges of tests/requirements.txt, and the link by which Ansible finds the collection
+#   python   .venv with what the lock tests/requirements/venv.txt holds, and the link by which Ansible finds the collection
 #   system   what the lab's containers need
 set -eu
 cd "$(dirname "$0")/../.."
@@ -40,7 +40,7 @@ newest_python() {
 python() {
     mkdir -p build/collections/ansible_collections/mailops
     ln -sfn ../../../.. build/collections/ansible_collections/mailops/mta
-    stamp=$(cat tests/requirements.txt tests/unit/requirements.txt | sha256sum | cut -c1-16)
+    stamp=$(cat tests/requirements/install.txt tests/requirements/venv.txt | sha256sum | cut -c1-16)
     [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
     if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
         interpreter=$(newest_python)
@@ -55,8 +55,8 @@ python() {
         echo "making .venv with $("$interpreter" --version)"
         "$interpreter" -m venv --clear .venv
     fi
-    echo "installing tests/requirements.txt into .venv"
-    .venv/bin/python -m pip install -qq --disable-pip-version-check -r tests/requirements.txt
+    echo "installing tests/requirements/venv.txt into .venv"
+    .venv/bin/python tests/tools/workspace.py
     echo "$stamp" >.venv/stamp
 }
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 RESULTS = BUILD / "gates"
 BIN = Path(sys.executable).parent
-REQUIREMENTS = ROOT / "tests" / "unit" / "requirements.txt"
+LOCKS = ROOT / "tests" / "requirements"
 
 
 def cache() -> Path:
@@ -45,9 +45,11 @@ def _runs(python: Path, code: str) -> bool:
     return subprocess.run([str(python), "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def environment(name: str, python: str, packages: list[str]) -> Path:
-    """An environment in the cache with ``packages``, made once. Two gates that want it wait for each other."""
-    wanted = "\n".join([python, *packages, REQUIREMENTS.read_text(encoding="utf-8")])
+def environment(name: str, python: str) -> Path:
+    """An environment in the cache with what the lock ``name`` holds, made once. Two gates that want it wait for each
+    other.
+    """
+    wanted = "\n".join([python, *(path.read_text(encoding="utf-8") for path in _locks(name))])
     stamp = hashlib.sha256(wanted.encode()).hexdigest()[:12]
     venv = cache() / f"{name}-{stamp}"
     venv.parent.mkdir(parents=True, exist_ok=True)
@@ -56,9 +58,20 @@ def environment(name: str, python: str, packages: list[str]) -> Path:
         if not (venv / "complete").exists():
             print(f"making {venv}", flush=True)
             subprocess.run([python, "-m", "venv", "--clear", str(venv)], check=True)
-            subprocess.run([venv / "bin/pip", "install", "-qq", "--disable-pip-version-check", *packages], check=True)
+            install(name, venv / "bin/python")
             (venv / "complete").touch()
     return venv
+
+
+def install(name: str, python: Path) -> None:
+    """What the lock ``name`` holds, and nothing whose hash no lock has: what builds a package comes from a lock too."""
+    for path in _locks(name):
+        options = ["-qq", "--disable-pip-version-check", "--no-build-isolation", "--require-hashes"]
+        subprocess.run([python, "-m", "pip", "install", *options, "-r", path], check=True)
+
+
+def _locks(name: str) -> list[Path]:
+    return [LOCKS / f"{part}.txt" for part in ("install", name)]
 
 
 def copy(name: str, without: tuple[str, ...] = ()) -> Path:
@@ -103,3 +116,7 @@ def call(*command: str | os.PathLike[str], cwd: Path = ROOT, env: dict[str, str]
     code = subprocess.run(command, cwd=cwd, env=env or environ(), check=False).returncode
     if code:
         sys.exit(code)
+
+
+if __name__ == "__main__":  # bootstrap.sh, with the Python of .venv
+    install("venv", Path(sys.executable))
