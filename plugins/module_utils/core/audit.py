@@ -20,6 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit_policies im
     judge_alias,
     judge_foreign_reverse,
     judge_keys,
+    judge_mail_exchangers,
     judge_policy,
     judge_spf,
 )
@@ -55,6 +56,7 @@ def judge(given: Subject, world: World) -> Audit:
         _judge_zone(zone, rows[zone.name], world, notes)
     notes.findings.extend(_silent_servers(notes))
     notes.findings.extend(_without_value(given.rows))
+    notes.findings.extend(judge_mail_exchangers(given, world, notes))
     judge_spf(given, world, notes)
     for row in given.rows:
         if not row.gone:
