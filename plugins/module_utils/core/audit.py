@@ -204,7 +204,7 @@ def _judge_row(
     if state == OK and len(shown) < len(alive):
         state = UNKNOWN
     if state == OK and not row.gone:
-        findings += [*_wrong_ttl(row, answers, shown), *_too_large(row, shown), *judge_keys(row, notes)]
+        findings += [*_wrong_ttl(row, answers, shown), *_too_large(row, shown), *judge_keys(row, shown.values(), notes)]
     if not row.held and not row.gone:
         values = next(iter(shown.values())) if state == OK else row.record.values
         notes.stands[Question(name, rtype)] = Answer(YES, values)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import keys, names, spf, tags, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
@@ -33,17 +33,27 @@ CERTIFICATE_DAYS = 14
 POLICY_SECONDS_MIN = 86400  # a receiver that forgets the policy within a day is open to a downgrade
 DAY = 86400.0
 _DOMAIN_KEY = "._domainkey."
+_ONE_KEY = "receivers verify a signature with exactly one, and which they take is open (RFC 6376 3.6.2.2)"
 NOBODY = "0.0.0.0"  # no pool has it, so an SPF record is followed to its end
 
 
 # ---- DKIM
 
 
-def judge_keys(row: Row, notes: Notes) -> Iterator[Finding]:
-    if row.record.type == "TXT":
-        for value in row.record.values:
-            if _is_selector(row.record.name) or zones.claim(row.record.name, value) == ("version", "dkim1"):
-                yield from _judge_key(row, value, notes, "Give the stream a new selector with a good key")
+def judge_keys(row: Row, shown: Iterable[Sequence[str]], notes: Notes) -> Iterator[Finding]:
+    """``shown``: all the values there, by server."""
+    if row.record.type != "TXT":
+        return
+    found = [
+        value
+        for value in row.record.values
+        if _is_selector(row.record.name) or zones.claim(row.record.name, value) == ("version", "dkim1")
+    ]
+    for value in found:
+        yield from _judge_key(row, value, notes, "Give the stream a new selector with a good key")
+    most = max(map(len, shown)) if found else 0
+    if most > 1:
+        yield Finding(row.where, f"{most} records", _ONE_KEY, "Take away all but the key", row.zone.severity)
 
 
 def _is_selector(name: str) -> bool:
@@ -67,9 +77,9 @@ def judge_alias(row: Row, world: World, notes: Notes) -> Iterator[Finding]:
     elif not answer.values:
         yield Finding(where, "no key", "the alias leads to a name without one, so signatures fail", remedy)
     else:
-        if len(answer.values) > 1:
-            why = "receivers verify a signature with exactly one, and may take any (RFC 6376 3.6.2.2)"
-            yield Finding(where, f"{len(answer.values)} records", why, f"Have one key alone published at {target}")
+        if len(answer.values) > 1 and not own:
+            remedy = f"Have one key alone published at {target}"
+            yield Finding(where, f"{len(answer.values)} records", _ONE_KEY, remedy)
         for value in answer.values:
             findings = list(_judge_key(row, value, notes, f"Have a good key published at {target}", revoked=bool(own)))
             yield from () if own else findings

@@ -321,6 +321,13 @@ FAULTS = {
         "error",
         "",
     ),
+    "a note beside a key": (
+        lambda net: net.put(*KEY_AT, DKIM, "note"),
+        "s1._domainkey.tx.example.com TXT",
+        "2 records",
+        "error",
+        "",
+    ),
     "another TTL": (
         lambda net: net.put(*MX_AT, "10 mx.example.com", ttl=60, at=[B]),
         "tx.example.com MX",
