@@ -455,7 +455,7 @@ def _dkim(series: Series, answers: Answers) -> Iterable[Verdict]:
     for key in series.records:
         # Behind an alias that leads elsewhere stands whatever stands there.
         if key["type"] == "TXT" and aliases.get(key["selector"], Verdict(DKIM, OK)).state == OK:
-            yield _key_stands(key, answers)
+            yield from _key_stands(key, answers)
 
 
 def _alias_leads(key: Record, answers: Answers) -> Verdict:
@@ -471,31 +471,44 @@ def _alias_leads(key: Record, answers: Answers) -> Verdict:
     )
 
 
-def _key_stands(key: Record, answers: Answers) -> Verdict:
-    """What a receiver finds for the selector is the key that the key host has."""
+def _key_stands(key: Record, answers: Answers) -> Iterable[Verdict]:
+    """What a receiver finds for the selector is the key that the key host has, and nothing forbids to use it."""
     name = names.alias_name(key["domain"], key["selector"])
     where = f"{name} TXT (DKIM)"
     remedy = "Publish the key of the key host (playbook mailops.mta.dns)"
     answer = answers.get(name, "TXT")
     if answer.status == UNANSWERED:
-        return _unknown(DKIM, where, answer.detail)
+        yield _unknown(DKIM, where, answer.detail)
+        return
     if len(answer.values) != 1:
         count = f"{len(answer.values)} records" if answer.values else "no record"
         judged = _missing_or_bad(key, bool(answer.values))
-        return judged(DKIM, where, count, "a signature is verified with exactly one", remedy)
+        yield judged(DKIM, where, count, "a signature is verified with exactly one", remedy)
+        return
     try:
         found, wanted = tags.parse_dkim(answer.values[0]), tags.parse_dkim(key["values"][0])
     except ValueError as error:
-        return _bad(DKIM, where, f"'{answer.values[0]}'", str(error), remedy)
-    if found.public_key != wanted.public_key and not found.public_key:
-        return _bad(DKIM, where, "an empty key", "that revokes the selector", remedy)
-    if found.public_key != wanted.public_key and not wanted.public_key:
-        return _bad(DKIM, where, "a key", "it is revoked, and whoever has it can still sign with it", remedy)
+        yield _bad(DKIM, where, f"'{answer.values[0]}'", str(error), remedy)
+        return
+    problems = [*_not_the_key(found, wanted)]
+    if found.public_key:
+        problems += tags.dkim_problems(found)
+    for shown, why in problems:
+        yield _bad(DKIM, where, shown, why, remedy)
+    if not problems:
+        yield Verdict(DKIM, OK)
+
+
+def _not_the_key(found: tags.DkimRecord, wanted: tags.DkimRecord) -> Iterable[tuple[str, str]]:
     if found.public_key != wanted.public_key:
-        return _bad(DKIM, where, "another public key", "it is not the one on the key host, so signatures fail", remedy)
-    if found.key_type != wanted.key_type:
-        return _bad(DKIM, where, f"k={found.key_type}", f"the key is for {wanted.key_type}", remedy)
-    return Verdict(DKIM, OK)
+        if not found.public_key:
+            yield "an empty key", "that revokes the selector"
+        elif not wanted.public_key:
+            yield "a key", "it is revoked, and whoever has it can still sign with it"
+        else:
+            yield "another public key", "it is not the one on the key host, so signatures fail"
+    elif found.public_key and found.key_type != wanted.key_type:
+        yield f"k={found.key_type}", f"the key is for {wanted.key_type}"
 
 
 def _missing_or_bad(key: Record, shown: bool) -> Callable[[str, str, str, str, str], Verdict]:

@@ -20,6 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit_policies im
     judge_alias,
     judge_foreign_reverse,
     judge_keys,
+    judge_mail_exchangers,
     judge_policy,
     judge_spf,
 )
@@ -55,6 +56,7 @@ def judge(given: Subject, world: World) -> Audit:
         _judge_zone(zone, rows[zone.name], world, notes)
     notes.findings.extend(_silent_servers(notes))
     notes.findings.extend(_without_value(given.rows))
+    notes.findings.extend(judge_mail_exchangers(given, world, notes))
     judge_spf(given, world, notes)
     for row in given.rows:
         if not row.gone:
@@ -202,7 +204,7 @@ def _judge_row(
     if state == OK and len(shown) < len(alive):
         state = UNKNOWN
     if state == OK and not row.gone:
-        findings += [*_wrong_ttl(row, answers, shown), *_too_large(row, shown), *judge_keys(row, notes)]
+        findings += [*_wrong_ttl(row, answers, shown), *_too_large(row, shown), *judge_keys(row, shown.values(), notes)]
     if not row.held and not row.gone:
         values = next(iter(shown.values())) if state == OK else row.record.values
         notes.stands[Question(name, rtype)] = Answer(YES, values)

@@ -1,16 +1,15 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an audit says of what is published: DKIM keys, SPF, MTA-STS policies, and reverse names that others publish."""
+"""What an audit says of what is published: DKIM keys, mail exchangers, SPF, MTA-STS, and reverse names of others."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import keys, names, spf, tags, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN as UNANSWERED
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Answers, Question
+from ansible_collections.mailops.mta.plugins.module_utils.core.answers import YES, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_subject import Row, Subject
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import (
     AGAIN,
@@ -29,25 +28,41 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
 SPF_LOOKUPS_NEAR = 8  # of 10: whoever we include may add one any day
 RSA_BITS_MIN = 1024  # RFC 8301 3.2: verifiers must not accept less
 RSA_BITS_GOOD = 2048
+RSA_BITS_MAX = 4096  # verifiers must manage that much
 CERTIFICATE_DAYS = 14
 POLICY_SECONDS_MIN = 86400  # a receiver that forgets the policy within a day is open to a downgrade
 DAY = 86400.0
+_DOMAIN_KEY = "._domainkey."
+_ONE_KEY = "receivers verify a signature with exactly one, and which they take is open (RFC 6376 3.6.2.2)"
 NOBODY = "0.0.0.0"  # no pool has it, so an SPF record is followed to its end
 
 
 # ---- DKIM
 
 
-def judge_keys(row: Row, notes: Notes) -> Iterator[Finding]:
-    if row.record.type == "TXT":
-        for value in row.record.values:
-            if zones.claim(row.record.name, value) == ("version", "dkim1"):
-                yield from _judge_key(row, value, notes)
+def judge_keys(row: Row, shown: Iterable[Sequence[str]], notes: Notes) -> Iterator[Finding]:
+    """``shown``: all the values there, by server."""
+    if row.record.type != "TXT":
+        return
+    found = [
+        value
+        for value in row.record.values
+        if _is_selector(row.record.name) or zones.claim(row.record.name, value) == ("version", "dkim1")
+    ]
+    for value in found:
+        yield from _judge_key(row, value, notes, "Give the stream a new selector with a good key")
+    most = max(map(len, shown)) if found else 0
+    if most > 1:
+        yield Finding(row.where, f"{most} records", _ONE_KEY, "Take away all but the key", row.zone.severity)
+
+
+def _is_selector(name: str) -> bool:
+    return _DOMAIN_KEY in name and not name.startswith("_")  # such as _adsp (RFC 5617 4.1)
 
 
 def judge_alias(row: Row, world: World, notes: Notes) -> Iterator[Finding]:
-    """A selector that is delegated by CNAME must lead to a key."""
-    if row.record.type != "CNAME" or "._domainkey." not in row.record.name or notes.states[row.record.key] != OK:
+    """A selector that is delegated by CNAME must lead to exactly one key, which receivers take."""
+    if row.record.type != "CNAME" or not _is_selector(row.record.name) or notes.states[row.record.key] != OK:
         return
     target = row.record.values[0]
     # What we declare at its end is judged there.
@@ -62,34 +77,73 @@ def judge_alias(row: Row, world: World, notes: Notes) -> Iterator[Finding]:
     elif not answer.values:
         yield Finding(where, "no key", "the alias leads to a name without one, so signatures fail", remedy)
     else:
+        if len(answer.values) > 1 and not own:
+            remedy = f"Have one key alone published at {target}"
+            yield Finding(where, f"{len(answer.values)} records", _ONE_KEY, remedy)
         for value in answer.values:
-            findings = list(_judge_key(row, value, notes))
+            findings = list(_judge_key(row, value, notes, f"Have a good key published at {target}", revoked=bool(own)))
             yield from () if own else findings
 
 
-def _judge_key(row: Row, value: str, notes: Notes) -> Iterator[Finding]:
-    selector, _separator, domain = row.record.name.partition("._domainkey.")
-    remedy = "Give the stream a new selector with a good key"
+def _judge_key(row: Row, value: str, notes: Notes, remedy: str, *, revoked: bool = True) -> Iterator[Finding]:
+    """``revoked``: an empty key is what the fleet wants there."""
+    selector, _separator, domain = row.record.name.partition(_DOMAIN_KEY)
     try:
         record = tags.parse_dkim(value)
         if not record.public_key:
-            return  # it is declared to be revoked
-        bits = key_bits(record)
+            if not revoked:
+                yield Finding(row.where, "an empty key", "that revokes the selector, so signatures fail", remedy)
+            return
+        for found, why in tags.dkim_problems(record):
+            yield Finding(row.where, found, why, remedy)
+        key = keys.key_of_record(record)
     except ValueError as error:
         yield Finding(row.where, f"'{short(value)}'", f"it is no key that a receiver can read: {error}", remedy)
         return
     if domain:  # a key that aliases lead to belongs to the selectors that they are
-        notes.sample("mta_dns_dkim_key_size", bits, domain=domain, selector=selector)
-    if record.key_type == RSA and bits < RSA_BITS_GOOD:
-        hard = bits < RSA_BITS_MIN
+        notes.sample("mta_dns_dkim_key_size", key.bits, domain=domain, selector=selector)
+    if key.algorithm == RSA and key.bits < RSA_BITS_GOOD:
+        hard = key.bits < RSA_BITS_MIN
         why = "receivers must not accept less than 1024" if hard else "receivers expect 2048 (RFC 8301 3.2)"
-        yield Finding(row.where, f"an RSA key of {bits} bits", why, remedy, ERROR if hard else WARNING)
+        yield Finding(row.where, f"an RSA key of {key.bits} bits", why, remedy, ERROR if hard else WARNING)
+    elif key.algorithm == RSA and key.bits > RSA_BITS_MAX:
+        why = f"receivers need not verify more than {RSA_BITS_MAX} (RFC 8301 3.2)"
+        yield Finding(row.where, f"an RSA key of {key.bits} bits", why, remedy, WARNING)
 
 
-def key_bits(record: tags.DkimRecord) -> int:
-    """Raises ValueError where the key is none."""
-    data = base64.b64decode(record.public_key, validate=True)
-    return keys.public_key(data).bits if record.key_type == RSA else 8 * len(data)
+# ---- mail exchangers
+
+
+def judge_mail_exchangers(given: Subject, world: World, notes: Notes) -> Iterator[Finding]:
+    """The names that declared MX records lead to have an address, or bounces have nowhere to go."""
+    answers = _as_declared(world, notes)
+    users: dict[str, list[str]] = {}
+    for row in given.rows:
+        for value in row.record.values if row.record.type == "MX" and not row.gone else ():
+            users.setdefault(value.partition(" ")[2], []).append(row.record.name)
+    users.pop("", None)  # "no mail here" (RFC 7505)
+    for host, domains in users.items():
+        silent = ""
+        for rtype in ("A", "AAAA"):
+            answer = answers.get(host, rtype)
+            if answer.status == YES:
+                break
+            if answer.status == UNANSWERED:
+                silent = silent or answer.detail
+        else:
+            where = f"{host} A"
+            if silent:
+                yield Finding(where, f"unknown ({silent})", UNPROVEN, AGAIN)
+                continue
+            some = ", ".join(domains[:5]) + (f" and {len(domains) - 5} more" if len(domains) > 5 else "")
+            why = f"the MX of {some} leads there, so no bounce can be delivered"
+            remedy = f"Publish an A or AAAA record of {host} (records of the fleet file), or name another host"
+            yield Finding(where, "no address (neither A nor AAAA)", why, remedy)
+
+
+def _as_declared(world: World, notes: Notes) -> Answers:
+    # What a cache still has does not count, and what the servers show otherwise has its finding already.
+    return Answers({**world.resolver.known, **notes.stands}, world.resolver.wanted)
 
 
 # ---- SPF
@@ -97,8 +151,7 @@ def key_bits(record: tags.DkimRecord) -> int:
 
 def judge_spf(given: Subject, world: World, notes: Notes) -> None:
     """Each record passes for the pool's addresses, and costs what a receiver allows even where nothing matches."""
-    # What a cache still has does not count, and what the servers show otherwise has its finding already.
-    answers = Answers({**world.resolver.known, **notes.stands}, world.resolver.wanted)
+    answers = _as_declared(world, notes)
     senders: dict[str, list[tuple[str, str]]] = {}
     for address in given.addresses:
         stream = given.streams[address["stream"]]

@@ -45,6 +45,7 @@ def check(fleet: Fleet) -> list[Finding]:
         _subdomain_policies_count,
         _bimi_is_enforced,
         _return_paths_align,
+        _bounces_have_a_way,
         _mta_sts_is_served,
         _tlsa_is_signed,
         _spf_stays_within_limits,
@@ -482,6 +483,29 @@ def _return_paths_align(fleet: Fleet) -> Iterable[Finding]:
                 f"Use a name under {stream.domain}" + (", or relaxed alignment" if strict else ""),
                 WARNING,
             )
+
+
+def _bounces_have_a_way(fleet: Fleet) -> Iterable[Finding]:
+    """Whoever runs the bounce host may publish its address, so that the file has none is no more than a doubt."""
+    users: dict[str, list[str]] = {}
+    for stream in fleet.streams.values():
+        for host in stream.return_path.mx:
+            users.setdefault(host, []).append(stream.name)
+    reached = {entry["name"] for entry in registry.record_sets(fleet) if entry["type"] in ("A", "AAAA", "CNAME")}
+    for host, streams in users.items():
+        zone = fleet.zone_of(host)
+        # Who runs an external zone publishes what stands there; the audit sees whether they do.
+        if host in reached or zone is None or fleet.zones[zone].provider == services.EXTERNAL:
+            continue
+        yield Finding(
+            "bounce_host" if host == fleet.bounce_host else f"streams.{streams[0]}.return_path.mx",
+            f"'{host}'",
+            f"it is in your zone {zone}, but this file gives the name no address; without one no bounce of"
+            f" {', '.join(streams)} can be delivered",
+            f"Write {{name: {host}, type: A, values: [...]}} in records; if another tool publishes the address,"
+            " prove it with the playbook mailops.mta.dns_audit",
+            WARNING,
+        )
 
 
 def _spf_stays_within_limits(fleet: Fleet) -> Iterable[Finding]:

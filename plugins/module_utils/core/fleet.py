@@ -188,6 +188,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
         organisational_dmarc=organisational,
         records=_records(root, served, ttl_seconds),
         ttl_seconds=ttl_seconds,
+        bounce_host=root.domain("bounce_host"),
     )
     findings.extend(checks.check(fleet))
     findings = list(dict.fromkeys(findings))  # what the fleet sets for all streams is read once for each

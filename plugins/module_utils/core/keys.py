@@ -87,6 +87,24 @@ def bits_of_record(text: str) -> Optional[int]:
         return None
 
 
+def key_of_record(record: tags.DkimRecord) -> PublicKey:
+    """The key that a receiver finds in a DKIM record. Raises ValueError where it finds none of the type in k=."""
+    data = base64.b64decode(record.public_key, validate=True)
+    if record.key_type == ED25519:
+        if len(data) != 32:
+            raise ValueError(f"k=ed25519 needs the 32 bytes of a key alone (RFC 8463 4), not {len(data)} bytes")
+        return public_key(_ED25519_HEAD + data)
+    if record.key_type != RSA:
+        raise ValueError(f"'k={record.key_type}' is neither rsa nor ed25519 (RFC 6376 3.6.1, RFC 8463)")
+    try:
+        key = public_key(data)
+    except ValueError as error:
+        raise ValueError(f"k=rsa needs an RSA key as SubjectPublicKeyInfo, and {error}") from error
+    if key.algorithm != RSA:
+        raise ValueError(f"k=rsa (also where k= is left out) needs an RSA key, not one for {key.algorithm}")
+    return key
+
+
 def _spki_of_record(text: str) -> Optional[bytes]:
     try:
         record = tags.parse_dkim(text)

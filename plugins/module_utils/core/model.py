@@ -261,6 +261,7 @@ class Fleet:
     organisational_dmarc: Optional[Dmarc] = None  # what stands at _dmarc.<domain>
     records: tuple[Record, ...] = ()
     ttl_seconds: int = 3600
+    bounce_host: Optional[str] = None
 
     @functools.cached_property
     def _streams_by_host(self) -> Mapping[str, tuple[Stream, ...]]:

@@ -50,6 +50,9 @@ def parse(value: str) -> Signature:
         domain, selector, signed = found["d"].lower(), found["s"].lower(), found["h"]
     except (KeyError, binascii.Error):
         raise ValueError("it is not complete") from None
+    identity = found.get("i", f"@{domain}").rpartition("@")[2].lower()
+    if identity != domain and not identity.endswith(f".{domain}"):
+        raise ValueError(f"its i= is not at d= or below (i={found['i']}, d={domain}; RFC 6376 3.5)")
     names = tuple(name.strip().lower() for name in signed.split(":"))
     return Signature(domain, selector, algorithm, names, body_hash, signature, value)
 

@@ -300,6 +300,10 @@ def parse_dkim(text: str) -> DkimRecord:
         base64.b64decode(key, validate=True)
     except binascii.Error as error:
         raise ValueError(f"its public key is no base64: {error}") from error
+    for tag in ("h", "s"):
+        # An empty list is not one that is left out: it names nothing (RFC 6376 3.2).
+        if tag in found and not _colons(found[tag]):
+            raise ValueError(f"'{tag}=' names nothing that the key is for (RFC 6376 3.6.1)")
     return DkimRecord(
         found.get("k", "rsa"),
         key,
@@ -307,6 +311,24 @@ def parse_dkim(text: str) -> DkimRecord:
         _colons(found.get("s", "")),
         _colons(found.get("t", "")),
     )
+
+
+def dkim_problems(record: DkimRecord) -> list[tuple[str, str]]:
+    """What keeps receivers from verifying mail with a record, whatever its key: what it says, and why that counts.
+
+    See RFC 6376 3.6.1. The flag s is none: the signers write no i=, so d= stands for both.
+    """
+    problems = []
+    if record.hashes and "sha256" not in record.hashes:
+        why = "signatures are made with sha256, so receivers ignore the key (RFC 6376 3.6.1, RFC 8301 3.1)"
+        problems.append((f"h={':'.join(record.hashes)}", why))
+    if record.services and not {"email", "*"}.intersection(record.services):
+        why = "the key is not for email, so receivers ignore it (RFC 6376 3.6.1)"
+        problems.append((f"s={':'.join(record.services)}", why))
+    if "y" in record.flags:
+        why = "the domain only tests DKIM, so receivers may take its mail for unsigned (RFC 6376 3.6.1)"
+        problems.append((f"t={':'.join(record.flags)}", why))
+    return problems
 
 
 def _colons(value: str) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ class Authority:
         self.validates = True
         self.put(ZONE, "SOA", "ns1.example.com. h.example.com. 7 1 1 1 300")
         self.put(ZONE, "NS", "ns1.example.com.")
+        self.put("mx.example.com", "A", "203.0.113.25")
         for entry in RECORDS:
             self.put(str(entry["name"]), str(entry["type"]), self.presented(entry))
 

@@ -256,6 +256,44 @@ def test_a_delegated_key_is_judged_by_its_alias_and_compared_with_the_key_host()
     assert "another public key" in str(prove(RICH_WORLD, alignment.Seen(keys=keys), RICH).findings)
 
 
+UNVERIFIED = {  # how a record shows the right key, and what the findings begin with
+    "h=sha1": ["h=sha1"],
+    "h=sha1:sha512; s=*": ["h=sha1:sha512"],
+    "s=chat": ["s=chat"],
+    "t=y": ["t=y"],
+    "t=y:s": ["t=y:s"],
+    "h=sha1; s=chat; t=y": ["h=sha1", "s=chat", "t=y"],
+    "k=foobar": ["k=foobar"],
+    "k=foobar; t=y": ["k=foobar", "t=y"],
+}
+
+
+@pytest.mark.parametrize("life", ["active", "verified", "retiring"])
+@pytest.mark.parametrize("delegated", [False, True])
+@pytest.mark.parametrize("tags_shown", UNVERIFIED)
+def test_the_right_key_in_a_record_that_receivers_do_not_take_fails(tags_shown, delegated, life):
+    keys = keys_of(RICH)
+    key = next(each for each in keys if each["type"] == "TXT" and delegated is ("dkim.acme.test" in each["name"]))
+    key.update(life=life)
+    kind = "" if "k=" in tags_shown else f"k={key['algorithm']}; "
+    shown = f"v=DKIM1; {kind}{tags_shown}; p={tags.parse_dkim(key['values'][0]).public_key}"
+    known = {**RICH_WORLD, Question(key["name"], "TXT"): Answer(YES, (shown,))}
+    proof = prove(known, alignment.Seen(keys=keys), RICH)
+    assert [finding.found for finding in proof.findings] == UNVERIFIED[tags_shown]
+    alias = names.alias_name(key["domain"], key["selector"])
+    assert {finding.where for finding in proof.findings} == {f"{alias} TXT (DKIM)"}
+    assert {finding.severity for finding in proof.findings} == {"error"}
+    assert "FAIL" in states(proof, "dkim").values()
+
+
+@pytest.mark.parametrize("tags_shown", ["h=sha1:sha256", "s=email", "s=chat:*", "t=s", "h=sha256; n=note; t=s"])
+def test_tags_that_change_nothing_for_mail_pass(tags_shown):
+    keys = keys_of()
+    shown = f"v=DKIM1; k={keys[0]['algorithm']}; {tags_shown}; p={KEY}"
+    proof = prove({**world(), Question(keys[0]["name"], "TXT"): Answer(YES, (shown,))}, alignment.Seen(keys=keys))
+    assert proof.findings == ()
+
+
 @given(st.sets(st.sampled_from(RECORDS), min_size=1))
 def test_unknown_answers_never_make_an_ok(lost):
     known = world()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import itertools
 import re
@@ -13,7 +14,6 @@ from dataclasses import replace
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import (
     audit,
-    audit_policies,
     audit_subject,
     audit_text,
     audit_world,
@@ -44,6 +44,7 @@ KEY_1024 = (
 )
 ED25519 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 DKIM = tags.dkim("rsa", KEY_2048)
+ED25519_KEY = tags.dkim("ed25519", ED25519)
 POLICY = "version: STSv1\r\nmode: enforce\r\nmx: mx.example.com\r\nmax_age: 604800\r\n"
 STS = tags.mta_sts_record(POLICY)
 
@@ -127,6 +128,7 @@ class Net:
             ("ns2.example.com", "A"): yes(B),
             ("ns.partner.net", "A"): yes(C),
             (MAIL, "SOA"): yes("ns1.example.com h.example.com 7 1 1 1 1", authenticated=True),
+            ("mx.example.com", "A"): yes("203.0.113.25"),
             ("_spf.esp.net", "TXT"): yes("v=spf1 ip4:198.51.100.0/24 -all"),
             ("s2._domainkey.tx.example.com", "TXT"): yes(DKIM),
             ("cold.test", "TXT"): yes("v=spf1 ip4:198.51.100.7 -all"),
@@ -290,6 +292,41 @@ FAULTS = {
         "different values beside ours",
         "warning",
         "unequal",
+    ),
+    "a bounce host without an address": (
+        lambda net: net.resolver.pop(("mx.example.com", "A")),
+        "mx.example.com A",
+        "tx.example.com leads there, so no bounce can be delivered",
+        "error",
+        "",
+    ),
+    "a bounce host that nobody tells of": (
+        lambda net: net.resolver.update({("mx.example.com", "A"): Answer(UNKNOWN, detail="SERVFAIL")}),
+        "mx.example.com A",
+        "unknown (SERVFAIL)",
+        "error",
+        "",
+    ),
+    "a delegated selector with a revoked key": (
+        lambda net: net.resolver.update({("s2._domainkey.tx.example.com", "TXT"): yes("v=DKIM1; p=")}),
+        "s2._domainkey.tx.example.com CNAME",
+        "an empty key: that revokes the selector",
+        "error",
+        "",
+    ),
+    "a delegated selector with two keys": (
+        lambda net: net.resolver.update({("s2._domainkey.tx.example.com", "TXT"): yes(DKIM, ED25519_KEY)}),
+        "s2._domainkey.tx.example.com TXT",
+        "2 records",
+        "error",
+        "",
+    ),
+    "a note beside a key": (
+        lambda net: net.put(*KEY_AT, DKIM, "note"),
+        "s1._domainkey.tx.example.com TXT",
+        "2 records",
+        "error",
+        "",
     ),
     "another TTL": (
         lambda net: net.put(*MX_AT, "10 mx.example.com", ttl=60, at=[B]),
@@ -782,8 +819,110 @@ def test_wrong_input_is_a_finding_each():
 
 
 @pytest.mark.parametrize(("key", "bits"), [(KEY_2048, 2048), (KEY_1024, 1024)])
-def test_bits_of_an_rsa_key(key, bits):
-    assert audit_policies.key_bits(tags.parse_dkim(tags.dkim("rsa", key))) == bits
+def test_the_size_of_an_rsa_key_is_a_metric(key, bits):
+    net = Net()
+    net.resolver["s2._domainkey.tx.example.com", "TXT"] = yes(tags.dkim("rsa", key))
+    _given, result = run(net)
+    sizes = {dict(each.labels)["selector"]: each.value for each in result.samples if each.metric.endswith("key_size")}
+    assert sizes == {"s1": 2048, "s1-ed25519": 256, "s2": bits}
+
+
+def spki(key):
+    """Ed25519 as it stands in a key file (RFC 8410 4)."""
+    return base64.b64encode(bytes.fromhex("302a300506032b6570032100") + base64.b64decode(key)).decode()
+
+
+RSA_BARE = base64.b64encode(base64.b64decode(KEY_2048)[24:]).decode()  # RSAPublicKey, without what stands around it
+NOT_VERIFIED = {  # what a key record says, and what the finding says of it
+    f"v=DKIM1; k=rsa; h=sha1; p={KEY_2048}": "sha256",
+    f"v=DKIM1; h=sha1:sha512; p={KEY_2048}": "sha256",
+    f"v=DKIM1; h=; p={KEY_2048}": "names nothing",
+    f"v=DKIM1; k=rsa; s=chat; p={KEY_2048}": "not for email",
+    f"v=DKIM1; k=ed25519; s=tlsrpt : x; p={ED25519}": "not for email",
+    f"v=DKIM1; k=rsa; t=y; p={KEY_2048}": "only tests",
+    f"v=DKIM1; k=ed25519; t=s:y; p={ED25519}": "only tests",
+    f"k=foobar; p={KEY_2048}": "'k=foobar'",
+    f"v=DKIM1; k=RSA; p={KEY_2048}": "'k=RSA'",
+    f"v=DKIM1; k=rsa; p={ED25519}": "SubjectPublicKeyInfo",
+    f"v=DKIM1; p={spki(ED25519)}": "not one for ed25519",
+    f"v=DKIM1; k=rsa; p={RSA_BARE}": "SubjectPublicKeyInfo",
+    f"v=DKIM1; k=ed25519; p={spki(ED25519)}": "not 44 bytes",
+    f"v=DKIM1; k=ed25519; p={KEY_2048}": "not 294 bytes",
+    f"v=DKIM2; k=rsa; p={KEY_2048}": "version",
+    f"k=rsa; v=DKIM1; p={KEY_2048}": "version",
+    "v=DKIM1; k=rsa": "no public key",
+}
+VERIFIED = (
+    f"p={KEY_2048}",
+    f"v=DKIM1; k=rsa; h=sha1:sha256; s=email; t=s; p={KEY_2048}",
+    f"v=DKIM1; k=ed25519; h=sha256; s=*; p={ED25519}",
+    f"v=DKIM1; k=ed25519; s=chat:email; t=; n=a note; p={ED25519}",
+)
+
+
+def key_findings(place, text):
+    """Of a record that is declared, or to which an alias leads, and that DNS shows as it is."""
+    net, declared = Net(), DECLARED
+    if place == "alias":
+        net.resolver["s2._domainkey.tx.example.com", "TXT"] = yes(text)
+    else:
+        net.put(*KEY_AT, text)
+        declared = [{**each, "values": [text]} if (each["name"], each["type"]) == KEY_AT else each for each in declared]
+    return run(net, declared=declared)[1].findings
+
+
+@pytest.mark.parametrize("place", ["alias", "record"])
+@pytest.mark.parametrize("text", NOT_VERIFIED)
+def test_a_key_that_no_receiver_verifies_with_is_an_error(place, text):
+    (finding,) = key_findings(place, text)
+    assert finding.where.startswith({"alias": "s2", "record": "s1"}[place] + "._domainkey.tx.example.com ")
+    assert NOT_VERIFIED[text] in str(finding)
+    assert finding.severity == "error"
+    assert ("s2.keys.partner.net" in finding.remedy) is (place == "alias")
+
+
+@pytest.mark.parametrize("place", ["alias", "record"])
+@pytest.mark.parametrize("text", VERIFIED)
+def test_a_key_that_every_receiver_takes_has_no_finding(place, text):
+    assert key_findings(place, text) == ()
+
+
+def test_all_that_is_wrong_with_a_key_is_said():
+    found = key_findings("alias", f"v=DKIM1; k=foobar; h=sha1; s=chat; t=y; p={KEY_2048}")
+    assert [finding.found[:2] for finding in found] == ["h=", "s=", "t=", "'v"]
+
+
+@pytest.mark.parametrize(("rtype", "value"), [("A", "203.0.113.25"), ("AAAA", "2001:db8::25")])
+@pytest.mark.parametrize("declared", [True, False])
+def test_one_address_of_a_bounce_host_is_enough(rtype, value, declared):
+    net = Net()
+    del net.resolver["mx.example.com", "A"]
+    if not declared:
+        net.resolver["mx.example.com", rtype] = yes(value)
+        assert run(net)[1].findings == ()
+        return
+    for server in net.of[MAIL]:
+        net.servers[server, "mx.example.com", rtype] = yes(value)
+    entry = {"name": "mx.example.com", "type": rtype, "ttl": 300, "values": [value], "reason": "bounces", "streams": []}
+    assert run(net, declared=[*DECLARED, entry])[1].findings == ()
+
+
+def test_each_bounce_host_counts_and_no_mail_at_all_needs_none():
+    def mx(name, *values):
+        return {"name": name, "type": "MX", "ttl": 300, "values": values, "reason": "bounces", "streams": ["tx"]}
+
+    net = Net()
+    more = [
+        mx("a.example.com", "10 mx.example.com", "20 gone.example.com"),
+        mx("b.example.com", "10 gone.example.com"),
+        mx("c.example.com", "0 ."),
+    ]
+    for entry in more:
+        for server in net.of[MAIL]:
+            net.servers[server, entry["name"], "MX"] = yes(*(value.replace("0 .", "0") for value in entry["values"]))
+    (finding,) = run(net, declared=[*DECLARED, *more])[1].findings
+    assert finding.where == "gone.example.com A"
+    assert "a.example.com, b.example.com" in finding.why
 
 
 # ---- what people and machines read

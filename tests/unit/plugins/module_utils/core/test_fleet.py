@@ -33,6 +33,7 @@ GOOD = {
     "domain": "example.com",
     "bounce_host": "bounces.example.com",
     "key_host": "mta1",
+    "records": [{"name": "bounces.example.com", "type": "A", "values": ["203.0.113.98"], "reason": "takes bounces"}],
     "hosts": {"mta1": {"ansible_host": "10.0.0.11"}, "mta2": {"ansible_host": "10.0.0.12"}},
     "zones": {
         "example.com": {"provider": "powerdns", "credentials": "pdns"},
@@ -759,6 +760,12 @@ def test_all_findings_are_named_at_once():
             "streams.transactional.dmarc.missing_policy",
         ),
         ([(f"{S}/mta_sts", {"mode": "testing"})], "streams.transactional.mta_sts"),
+        ([("records", REMOVE)], "bounce_host"),
+        ([(f"{S}/return_path", {"mx": ["mx.example.com"]})], "streams.transactional.return_path.mx"),
+        (
+            [(f"{S}/return_path", {"mx": ["bounces.example.com", "mx.tx.example.com"]})],
+            "streams.transactional.return_path.mx",
+        ),
         (
             [(f"{S}/return_path", {"mx": ["mx.example.org"], "tlsa": [f"3 1 1 {'ab' * 32}"]})],
             "streams.transactional.return_path.tlsa",
@@ -774,6 +781,30 @@ def test_what_can_stand_but_should_not_is_a_warning(changes, where):
     assert parsed is not None
     assert [finding.where for finding in findings if finding.severity == WARNING].count(where) >= 1
     assert not [finding for finding in findings if finding.severity == ERROR]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("records/0/type", "AAAA"), ("records/0/values", ["2001:db8::98"])],
+        [("records/0/type", "CNAME"), ("records/0/values", ["mx.example.org"])],
+        [("records", REMOVE), ("bounce_host", "mta10.tx.example.com")],  # the EHLO name of an address
+        [("records", REMOVE), ("bounce_host", "mx.example.org")],  # in no zone of the file
+        [("records", REMOVE), ("zones/bounces.example.com", {"provider": "external"})],
+    ],
+)
+def test_a_bounce_host_with_an_address_or_in_a_zone_of_others_is_no_finding(changes):
+    parsed, findings = fleet.parse(changed(*changes))
+    assert parsed is not None
+    assert findings == []
+
+
+def test_a_bounce_host_of_several_streams_is_named_once_with_all_of_them():
+    _parsed, findings = fleet.parse(changed(("records", REMOVE)))
+    (finding,) = findings
+    assert finding.severity == WARNING
+    assert "transactional, bulk, cold" in finding.why
+    assert "{name: bounces.example.com, type: A" in finding.remedy
 
 
 def test_the_fleet_sets_what_streams_do_not():
@@ -864,7 +895,7 @@ FULL = changed(
     ("streams/cold/dkim", {"rotation": {"quarters": [1, 3]}}),
     ("queue_life_seconds", 86400),
     (f"{S}/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),
-    ("records", [{**RECORD, "ttl_seconds": 60}]),
+    ("records", [*GOOD["records"], {**RECORD, "ttl_seconds": 60}]),
 )
 
 
@@ -1155,6 +1186,7 @@ def test_further_records_stand_at_their_names():
 
 def test_every_record_says_why_and_who_uses_it():
     _parsed, records = records_of(
+        ("records", REMOVE),
         ("zones/example.com/signed", True),
         (f"{S}/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),
         ("streams/bulk/return_path", {"tlsa": [f"3 1 1 {'ab' * 32}"]}),

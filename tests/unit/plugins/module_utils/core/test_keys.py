@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+from contextlib import suppress
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import keys, tags
@@ -118,3 +119,18 @@ def test_a_record_and_its_key_have_one_fingerprint(rsa: bytes) -> None:
     assert keys.fingerprint_of_record("v=spf1 -all") is None
     assert keys.fingerprint_of_record("v=DKIM1; p=!") is None
     assert [keys.bits_of_record(f"v=DKIM1; {end}") for end in ("p=", "p=AAAA", "k=ed25519; p=AAAA")] == [None] * 3
+
+
+def test_a_record_holds_its_key_in_the_form_of_its_type_alone(rsa: bytes) -> None:
+    spki, bare = _openssl("pkey", "-pubout", "-outform", "DER", given=rsa), ED25519_SPKI[-32:]
+    for public in (keys.public_key(spki), keys.public_key(ED25519_SPKI)):
+        assert keys.key_of_record(tags.parse_dkim(public.record)) == public
+    for kind, data in (("rsa", bare), ("rsa", ED25519_SPKI), ("ed25519", spki), ("ed25519", bare[1:]), ("x", bare)):
+        with pytest.raises(ValueError, match=f"k={kind}"):
+            keys.key_of_record(tags.DkimRecord(kind, base64.b64encode(data).decode()))
+
+
+@given(st.sampled_from(("rsa", "ed25519", "", "x")), st.binary(max_size=64))
+def test_no_record_raises_anything_but_a_value_error(kind: str, data: bytes) -> None:
+    with suppress(ValueError):
+        assert keys.key_of_record(tags.DkimRecord(kind, base64.b64encode(data).decode())).algorithm == kind

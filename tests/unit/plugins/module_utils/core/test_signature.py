@@ -106,6 +106,26 @@ def test_what_is_not_the_signers_own_kind_is_refused(old: str, new: str) -> None
         signature.parse(BY_RSA.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("identity", "fits"),
+    [
+        ("i=joe@football.example.com", True),
+        ("i=@team.Football.example.com", True),
+        ("i=@example.com", False),
+        ("i=@notfootball.example.com", False),
+        ("i=@football.example.com.test", False),
+        ("i=", False),
+    ],
+)
+def test_an_identity_is_at_the_domain_that_signs_or_below(identity: str, fits: bool) -> None:
+    text = BY_RSA.replace("i=@football.example.com", identity)
+    if fits:
+        assert signature.parse(text).domain == "football.example.com"
+        return
+    with pytest.raises(ValueError, match="i="):
+        signature.parse(text)
+
+
 @given(text=st.text(max_size=80))
 def test_no_text_does_more_than_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):

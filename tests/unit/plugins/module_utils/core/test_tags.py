@@ -147,7 +147,33 @@ def test_dkim_is_read_back_as_it_was(key_type, key, hashes, flags):
     assert tags.parse_dkim(record.text.replace("; ", " ;\t").replace("p=", "p= ")) == record
 
 
-@pytest.mark.parametrize("text", ["v=DKIM1", "k=rsa; v=DKIM1; p=", "v=DKIM2; p=", "v=DKIM1; p=a", "v=DKIM1; p=; p="])
+WORDS = st.lists(st.sampled_from(("sha1", "sha256", "email", "*", "chat", "y", "s", "x")), unique=True).map(tuple)
+
+
+@given(WORDS, WORDS, WORDS)
+def test_each_tag_that_keeps_receivers_from_a_dkim_key_is_said_once(hashes, services, flags):
+    found = tags.dkim_problems(tags.DkimRecord("rsa", "", hashes, services, flags))
+    bad = [
+        *(["h="] if hashes and "sha256" not in hashes else []),
+        *(["s="] if services and "email" not in services and "*" not in services else []),
+        *(["t="] if "y" in flags else []),
+    ]
+    assert [shown[:2] for shown, _why in found] == bad
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v=DKIM1",
+        "k=rsa; v=DKIM1; p=",
+        "v=DKIM2; p=",
+        "v=DKIM1; p=a",
+        "v=DKIM1; p=; p=",
+        "v=DKIM1; h=; p=",
+        "v=DKIM1; h= : ; p=",
+        "s=; p=",
+    ],
+)
 def test_a_broken_dkim_record_is_refused(text):
     with pytest.raises(ValueError, match=r"\w"):
         tags.parse_dkim(text)
