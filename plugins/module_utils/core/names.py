@@ -13,7 +13,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, Union
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _OWNER_LABEL = re.compile(r"(?:\*|_?(?!-)[a-z0-9_-]{1,62}(?<!-))\Z")
@@ -26,6 +26,8 @@ def to_ascii(text: str) -> str:
     name = text.strip().rstrip(".").lower()
     if name.isascii():
         return name
+    if len(name) > MAX_NAME:  # of A-labels, which are longer; IDNA would take long over it
+        raise ValueError(f"it has {len(name)} characters, {MAX_NAME} are allowed")
     try:
         # The codec is IDNA 2003; for the labels that registries admit it gives the same A-labels as RFC 5891,
         # except for the four deviation characters, which are refused here so that nobody gets another domain.
@@ -96,6 +98,11 @@ def enclosing(name: str, zones: Iterable[str]) -> Optional[str]:
 def address(text: str) -> str:
     """``text`` as a canonical IP address. Raises ValueError."""
     return str(ipaddress.ip_address(str(text).strip()))
+
+
+def mapped(ip: Union[ipaddress.IPv4Address, ipaddress.IPv6Address]) -> Optional[ipaddress.IPv4Address]:
+    """The IPv4 address that an IPv6 address stands for (RFC 4291 2.5.5.2), or None."""
+    return ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
 
 
 def is_ipv6(ip: str) -> bool:
