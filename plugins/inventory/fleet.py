@@ -70,9 +70,9 @@ PARSER_ERROR = 4  # as Ansible exits where it cannot read a file
 
 
 class Refused(SystemExit):
-    """The end of the run. An exception that is an Error, Ansible would only warn of, and go on with no host or with others.
+    """The end of the run, with every finding in ``text``.
 
-    ``text`` has every finding.
+    Ansible catches whatever is an Exception, warns, tries its other plugins and goes on with the hosts that it has.
     """
 
     def __init__(self, text):
@@ -87,7 +87,7 @@ class InventoryModule(BaseInventoryPlugin):
     NAME = "mailops.mta.fleet"
 
     def verify_file(self, path):
-        """Also a file of another name that says it is ours, which parse refuses; where it is unreadable, parse says so."""
+        """Ours is also a file that cannot be read, and one of another name that names this plugin: parse says so."""
         if path.endswith(fleet_file.YAML) and os.path.lexists(path):
             return fleet_file.is_fleet_file(path) or fleet_file.fleet_of(path) is not None or fleet_file.says_so(path)
         return False
@@ -110,7 +110,7 @@ class InventoryModule(BaseInventoryPlugin):
                 f"{report(findings)}\nCorrect the file, then look at it with: ansible-inventory -i {path} --graph"
             )
         for finding in findings:
-            self.display.warning(str(finding))
+            self.display.warning(str(finding).partition(": ")[2])
         self._fill(fleet)
 
     def _refuse(self, text):
@@ -126,8 +126,8 @@ class InventoryModule(BaseInventoryPlugin):
             self._refuse(f"{place} has a host 'fleet', which {path} needs for itself. Rename the host in {place}.")
         if os.path.realpath(place) != os.path.realpath(path):
             self._refuse(
-                f"{place} and {path} are two fleets, and an inventory holds one: their hosts, keys and records would mix."
-                " Give ansible-playbook one of the two, or unite them in one file."
+                f"{place} and {path} are two fleets, and an inventory holds one: their hosts, keys and records would"
+                " mix. Give Ansible one of the two, or unite them in one file."
             )
 
     def _fill(self, fleet):

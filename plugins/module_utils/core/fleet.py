@@ -96,6 +96,7 @@ PROVIDERS = tuple(name for name in services.NAMES if name != services.MEMORY)
 # Groups and hosts of this plugin, and what other inventory plugins take for a part of a group.
 RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_sts", "hosts", "children", "vars")
 
+_EMPTY = ("missing", "every share is 0")  # what findings say of a place without a value
 _NO_DOMAIN = "invalid.invalid"  # stands in for a domain that is wrong
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
@@ -216,12 +217,23 @@ def _once(findings: Sequence[Finding], document: Mapping[str, Any]) -> list[Find
             streams.setdefault(first, []).append(steps[1])
         else:
             streams.setdefault(finding, [])
+    # What is wrong beneath a place is no part of the value there: the place seems to be empty, and is not.
+    wrong = [finding.where for finding in streams if finding.found not in _EMPTY]
+    streams = {
+        finding: names
+        for finding, names in streams.items()
+        if finding.found not in _EMPTY or not any(_within(place, finding.where) for place in wrong)
+    }
     return [
         replace(finding, why=f"{finding.why} (stream{'s' if len(names) > 1 else ''} {', '.join(names)})")
         if names
         else finding
         for finding, names in ((finding, list(dict.fromkeys(names))) for finding, names in streams.items())
     ]
+
+
+def _within(place: str, where: str) -> bool:
+    return place == where or place.startswith((f"{where}.", f"{where}["))
 
 
 def _steps(where: str) -> list[str]:
@@ -249,7 +261,7 @@ def _host(name: str, reader: Reader) -> Host:
     listen = reader.ips("listen")
     if not reader.has("listen") and _is_address(reader.data.get("ansible_host")):
         listen = tuple(filter(None, (reader.ip("ansible_host"),)))
-    elif not listen and engine != NO_ENGINE:
+    elif not reader.has("listen") and engine != NO_ENGINE:
         reader.refuse(
             "listen",
             "missing",
@@ -313,6 +325,7 @@ def _zones(root: Reader) -> dict[str, Zone]:
             reader.refuse("credentials", "missing", why, "Name an entry of the variable mta_dns_credentials")
         if service:
             reader.mapping("options").known((*services.COMMON_OPTIONS, *service.options))
+            _servers(reader.mapping("options"))
         found[name] = Zone(
             name=name,
             provider=provider,
@@ -322,6 +335,15 @@ def _zones(root: Reader) -> dict[str, Zone]:
             network=_zone_network(name, reader),
         )
     return found
+
+
+def _servers(options: Reader) -> None:
+    for number, server in enumerate(options.items("servers")):
+        try:
+            names.endpoint(str(server))
+        except ValueError as error:
+            place = f"servers[{number}]"
+            options.refuse(place, shown(server), str(error), "Write 192.0.2.53, ns1.example.com or [2001:db8::53]:53")
 
 
 def _zone_network(name: str, reader: Reader) -> Optional[str]:
@@ -585,11 +607,14 @@ def _caa(root: Reader, stream: Reader) -> Optional[Caa]:
         if not reader.data:
             continue
         value = value or Caa((), (), None)
-        for key in ("issue", "issuewild"):
-            if key in reader.data:
-                value = replace(value, **{key: reader.words(key, _ISSUER, "name of a certificate authority")})
-        if "iodef" in reader.data:
-            value = replace(value, iodef=reader.url("iodef", ("mailto", "https")))
+        issue = reader.words("issue", _ISSUER, "name of a certificate authority")
+        issuewild = reader.words("issuewild", _ISSUER, "name of a certificate authority")
+        iodef = reader.url("iodef", ("mailto", "https"))
+        value = Caa(
+            issue=issue if "issue" in reader.data else value.issue,
+            issuewild=issuewild if "issuewild" in reader.data else value.issuewild,
+            iodef=iodef if "iodef" in reader.data else value.iodef,
+        )
     return value
 
 
@@ -623,6 +648,11 @@ def _records(root: Reader, served: Mapping[str, Zone], ttl_seconds: int) -> tupl
         )
         if not (record.name and record.type and record.values):
             continue
+        for value in record.values if record.type == "AAAA" else ():
+            plain = names.mapped(ipaddress.ip_address(value)) if _is_address(value) else None
+            if plain:
+                why = "it is an IPv4 address in IPv6 form (RFC 4291 2.5.5.2)"
+                entry.refuse("values", shown(value), why, f"Write {plain} in a record of type A")
         sets, findings = zones.assign(served, [{"name": record.name, "type": record.type, "values": record.values}])
         root.findings.extend(replace(finding, where=place) for finding in findings)
         found.extend(

@@ -26,6 +26,7 @@ try:
 except ImportError:  # on a managed host, where nobody calls this
     yaml = None
 
+PLUGIN = "mailops.mta.fleet"
 NAMES = ("fleet.yml", "fleet.yaml")
 SUFFIXES = (".fleet.yml", ".fleet.yaml")
 YAML = (".yml", ".yaml")
@@ -158,14 +159,16 @@ class _Document:
             self._refuse(mark, "", str(problem), "the file is no valid YAML", "Correct it at this line")
         if self.broken:
             self.data = {}
-        if self.is_fragment and isinstance(self.data, dict):
+        elif not isinstance(self.data, dict):
+            self.broken = True
+        elif self.is_fragment:
             self._keep_to_fragment()
 
     def _keep_to_fragment(self) -> None:
-        """Connection variables are code on the controller, and zones open DNS services: not for every stream's owner."""
+        """Connection variables are code on the controller and zones open DNS services: not for all who own a stream."""
         for key in [key for key in self.data if key not in FRAGMENT_KEYS]:
             del self.data[key]
-            why = f"a fragment holds {' and '.join(FRAGMENT_KEYS[1:])} alone, for its writer need not be trusted with more"
+            why = f"a fragment holds {' and '.join(FRAGMENT_KEYS[1:])} alone, so that its writer decides no more"
             where = f"{self.source}:{self.lines[key]} {key}"
             self.findings.append(Finding(where, "a key of the fleet file", why, "Move it to the fleet file"))
 
@@ -273,13 +276,13 @@ class _Document:
         kind, pattern = ("whole number", _INTEGER) if node.tag == f"{_TAG}int" else ("number", _FLOAT)
         if node.tag in (f"{_TAG}int", f"{_TAG}float") and not (pattern.match(text) and len(text) <= MAX_DIGITS):
             plain = text.replace("_", "").lstrip("+0")
+            example = f", such as {plain}," if len(plain) <= MAX_DIGITS and _INTEGER.match(plain) else ""
             self._refuse(
                 node.start_mark,
                 path,
                 shown(text),
                 f"YAML 1.1 reads a {kind} in a form of its own here (octal, sexagesimal, grouped or endless)",
-                f"Write plain decimal digits{f', such as {plain},' if len(plain) <= MAX_DIGITS and _INTEGER.match(plain) else ''}"
-                " or, where a text is meant, quotes",
+                f"Write plain decimal digits{example} or, where a text is meant, quotes",
             )
             return None
         try:
@@ -319,6 +322,11 @@ def load(texts: list[tuple[str, str]], unreadable: list[Finding] | None = None) 
         documents.append(document)
     findings = [*(unreadable or ()), *(finding for document in documents for finding in document.findings)]
     merged, more = fleet.merge([(document.source, document.data) for document in documents])
+    if documents and not documents[0].broken:
+        plugin = documents[0].data.get("plugin")
+        if plugin != PLUGIN:
+            found = "missing" if plugin is None else shown(plugin)
+            more.append(Finding("plugin", found, "it says who reads the file", f"Write plugin: {PLUGIN}"))
     parsed = None
     # Of half a fleet much seems to be missing.
     if documents and not unreadable and not any(document.broken for document in documents):
