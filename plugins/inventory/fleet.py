@@ -55,41 +55,80 @@ streams:
 import os
 import sys
 
-from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.release import __version__ as core_version
 from ansible_collections.mailops.mta.plugins.module_utils.core import derive
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.shell import fleet_file
 
 try:
     from ansible.template import trust_as_template
-except ImportError:  # ansible-core 2.18 and older trust every string
+except ImportError:  # ansible-core 2.18 and older take every text of a fleet file for a template and run it here
+    trust_as_template = None
 
-    def trust_as_template(text):
-        return text
+PARSER_ERROR = 4  # as Ansible exits where it cannot read a file
+
+
+class Refused(SystemExit):
+    """The end of the run, with every finding in ``text``.
+
+    Ansible catches whatever is an Exception, warns, tries its other plugins and goes on with the hosts that it has.
+    """
+
+    def __init__(self, text):
+        super().__init__(PARSER_ERROR)
+        self.text = text
+
+    def __str__(self):
+        return self.text
 
 
 class InventoryModule(BaseInventoryPlugin):
     NAME = "mailops.mta.fleet"
 
     def verify_file(self, path):
-        return super().verify_file(path) and (fleet_file.is_fleet_file(path) or fleet_file.fleet_of(path) is not None)
+        """Ours is also a file that cannot be read, and one of another name that names this plugin: parse says so."""
+        if path.endswith(fleet_file.YAML) and os.path.lexists(path):
+            return fleet_file.is_fleet_file(path) or fleet_file.fleet_of(path) is not None or fleet_file.says_so(path)
+        return False
 
     def parse(self, inventory, loader, path, cache=True):
         super().parse(inventory, loader, path, cache)
+        if trust_as_template is None:
+            self._refuse(
+                f"mailops.mta needs ansible-core 2.19 or newer, and this is {core_version}. Install a newer one."
+            )
         if fleet_file.fleet_of(path):
             return  # Ansible walks through a whole directory; a fragment is read with its fleet
-        top = os.path.dirname(os.path.abspath(path))
-        places = fleet_file.fragments(path)
-        fleet, findings = fleet_file.load([(os.path.relpath(place, top), _text(place)) for place in places])
+        if not fleet_file.is_fleet_file(path):
+            self._refuse(f"{path} is no name of a fleet file. Name the file fleet.yml, or with .fleet.yml at its end.")
+        self._be_alone(path)
+        fleet, findings = fleet_file.read(path)
         if fleet is None:
-            raise AnsibleParserError(
+            self._refuse(
                 f"The fleet in {path} is refused, {len(errors(findings))} error(s); no host was touched.\n"
-                f"{report(findings)}\nCorrect the file, then look at it with: ansible-inventory -i <file> --graph"
+                f"{report(findings)}\nCorrect the file, then look at it with: ansible-inventory -i {path} --graph"
             )
         for finding in findings:
-            self.display.warning(str(finding))
+            self.display.warning(str(finding).partition(": ")[2])
         self._fill(fleet)
+
+    def _refuse(self, text):
+        self.display.error(text)
+        raise Refused(text)
+
+    def _be_alone(self, path):
+        other = self.inventory.hosts.get("fleet")
+        if other is None:
+            return
+        place = other.vars.get("inventory_file") or "another inventory source"
+        if "mta_fleet" not in other.vars:
+            self._refuse(f"{place} has a host 'fleet', which {path} needs for itself. Rename the host in {place}.")
+        if os.path.realpath(place) != os.path.realpath(path):
+            self._refuse(
+                f"{place} and {path} are two fleets, and an inventory holds one: their hosts, keys and records would"
+                " mix. Give Ansible one of the two, or unite them in one file."
+            )
 
     def _fill(self, fleet):
         for group in ("mta", "mta_sts", "control"):
@@ -117,7 +156,7 @@ class InventoryModule(BaseInventoryPlugin):
                 self.inventory.add_host(address.host, group=group)
 
     def _variables(self, host, variables):
-        # Straight to the host: through the inventory, ansible-core 2.19 tags each of a million derived values with the
+        # Straight to the host: through the inventory, Ansible tags each of a million derived values with the
         # file it came from, which takes twenty seconds for a fleet of 200 hosts.
         for key, value in variables.items():
             self.inventory.hosts[host].set_variable(key, value)
@@ -126,11 +165,3 @@ class InventoryModule(BaseInventoryPlugin):
 def _trusted(value):
     """Connection variables may hold templates, as in any inventory."""
     return trust_as_template(value) if isinstance(value, str) else value
-
-
-def _text(path):
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnsibleParserError(f"{path} cannot be read: {error}") from error

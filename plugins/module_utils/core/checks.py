@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import nearest, shown
 
 DAY_SECONDS = 86400
+_LAB_DOMAINS = ("test", "invalid", "localhost")  # RFC 6761
+# RFC 1918, RFC 6598, RFC 1112 4, RFC 4193, RFC 3879
+_PRIVATE = tuple(
+    map(
+        ipaddress.ip_network,
+        (*("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "240.0.0.0/4"), "fc00::/7", "fec0::/10"),
+    )
+)
 ENGINE_ALGORITHMS = {POSTFIX: (RSA, ED25519), POWERMTA: (RSA,)}
 
 
@@ -32,6 +41,7 @@ def check(fleet: Fleet) -> list[Finding]:
     for rule in (
         _addresses_stand_once,
         _hosts_fit,
+        _addresses_are_public,
         _names_are_served,
         _streams_share_nothing,
         _ssh_stays_open,
@@ -84,6 +94,8 @@ def _hosts_fit(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
         for number, address in enumerate(stream.addresses):
             where = f"streams.{stream.name}.addresses[{number}]"
+            if not address.host:  # which is refused already
+                continue
             host = fleet.hosts.get(address.host)
             if host is None:
                 yield Finding(
@@ -150,6 +162,25 @@ def _hosts_fit(fleet: Fleet) -> Iterable[Finding]:
             yield Finding(
                 f"hosts.{host.name}", "engine: none", "no policy is served on it and no key kept", "Remove it", WARNING
             )
+
+
+def _addresses_are_public(fleet: Fleet) -> Iterable[Finding]:
+    """What SPF and PTR records say of a private address is true in no other network. A lab under .test may be one."""
+    for stream in fleet.streams.values():
+        if stream.domain.rpartition(".")[2] in _LAB_DOMAINS:
+            continue
+        for number, address in enumerate(stream.addresses):
+            for ip in address.ips:
+                parsed = ipaddress.ip_address(ip)
+                network = next((each for each in _PRIVATE if parsed in each), None)
+                if network:
+                    yield Finding(
+                        f"streams.{stream.name}.addresses[{number}]",
+                        f"'{ip}'",
+                        f"it lies in {network}, which is not routed in the Internet, so no receiver sees mail from it",
+                        "Write the public address that is on the host's interface",
+                        WARNING,
+                    )
 
 
 def _names_are_served(fleet: Fleet) -> Iterable[Finding]:

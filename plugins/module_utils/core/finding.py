@@ -9,16 +9,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.text import visible
+
 ERROR = "error"
 WARNING = "warning"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    r"""One thing that is wrong.
 
     ``where`` is a place the user knows: a path in the fleet file (``streams.bulk.port``), a record, a host.
     ``found`` and ``why`` say what is there and the reason it cannot stay; ``remedy`` says what to write or do.
+    What prints as nothing, turns the line or breaks it is written out (``\n``), for values come from strangers.
     """
 
     where: str
@@ -28,15 +31,15 @@ class Finding:
     severity: str = ERROR
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.where}: {self.found}: {self.why}. {self.remedy}."
+        return visible(f"{self.severity}: {self.where}: {self.found}: {self.why}. {self.remedy}.")
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "severity": self.severity,
-            "where": self.where,
-            "found": self.found,
-            "why": self.why,
-            "remedy": self.remedy,
+            "where": visible(self.where),
+            "found": visible(self.found),
+            "why": visible(self.why),
+            "remedy": visible(self.remedy),
         }
 
 

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import checks, names, receivers, services, zones
-from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors
+from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     ED25519,
     NO_ENGINE,
@@ -92,18 +92,23 @@ STREAM_KEYS = (
 )
 HOST_KEYS = ("engine", "listen", "families", "interface", "bounce_listen", "firewall")
 LIMIT_KEYS = tuple(field.name for field in fields(Limits))
-PROVIDERS = services.NAMES
-RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_sts")
+PROVIDERS = tuple(name for name in services.NAMES if name != services.MEMORY)
+# Groups and hosts of this plugin, and what other inventory plugins take for a part of a group.
+RESERVED_NAMES = ("front", "fleet", "control", "all", "ungrouped", "mta", "mta_sts", "hosts", "children", "vars")
 
+_EMPTY = ("missing", "every share is 0")  # what findings say of a place without a value
+_NO_DOMAIN = "invalid.invalid"  # stands in for a domain that is wrong
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")  # IFNAMSIZ of Linux, without what its tools split at
+_CREDENTIALS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
 _SELECTOR = re.compile(r"(?!-)[a-z0-9-]{1,40}(?<!-)\Z")  # a date and the algorithm may follow in the same label
 _HEADER = re.compile(r"[A-Za-z0-9-]{2,60}\Z")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 _TLSA = re.compile(r"([0-3]) ([01]) ([012]) ([0-9a-fA-F]+)\Z")
 _TLSA_DIGITS = {"1": 64, "2": 128}  # of SHA-256 and SHA-512 (RFC 6698 2.1.3)
-_ISSUER = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]+(?:\s*;\s*[a-z0-9]+=[!#-:<-~]*)*\Z")
+_ISSUER = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]+(?: *; *[a-z0-9]+=[!#-:<-~]*)*\Z")
 
 _STREAM_HINTS = {
     "warmup_from": "it stands beside the address that is new",
@@ -156,7 +161,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
     root = Reader(document, "", findings)
     root.known((*SINGLE, *SECTIONS))
     root.require("domain", "the organisational domain")
-    domain = root.domain("domain") or "invalid.invalid"
+    domain = root.domain("domain") or _NO_DOMAIN
     for section, what in (("hosts", "a mail server"), ("zones", "a DNS zone"), ("streams", "a stream of mail")):
         if not root.mapping(section).data:
             root.refuse(section, "nothing", f"a fleet has at least {what}", f"Write {section}")
@@ -190,9 +195,61 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
         ttl_seconds=ttl_seconds,
         bounce_host=root.domain("bounce_host"),
     )
-    findings.extend(checks.check(fleet))
-    findings = list(dict.fromkeys(findings))  # what the fleet sets for all streams is read once for each
+    wrong = bool(errors(findings))
+    for finding in checks.check(fleet):
+        # Stand-ins took the place of what is wrong above, and warnings about them would be false.
+        if not wrong or (finding.severity == ERROR and _NO_DOMAIN not in f"{finding.found} {finding.why}"):
+            findings.append(finding)
+    findings = _once(findings, document)
     return (None if errors(findings) else fleet), findings
+
+
+def _once(findings: Sequence[Finding], document: Mapping[str, Any]) -> list[Finding]:
+    """What the fleet sets for all streams is judged in each: one finding, at the place where the file says it."""
+    streams: dict[Finding, list[str]] = {}
+    firsts: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        steps = _steps(finding.where)
+        fleets = steps[2:]
+        if steps[:1] == ["streams"] and _stands(document, fleets) and not _stands(document, steps):
+            general = replace(finding, where=finding.where.split(".", 2)[2])
+            key = (general.where, general.found, general.severity)
+            first = firsts.setdefault(key, general)
+            streams.setdefault(first, []).append(steps[1])
+        else:
+            streams.setdefault(finding, [])
+    # What is wrong beneath a place is no part of the value there: the place seems to be empty, and is not.
+    wrong = [finding.where for finding in streams if finding.found not in _EMPTY]
+    streams = {
+        finding: names
+        for finding, names in streams.items()
+        if finding.found not in _EMPTY or not any(_within(place, finding.where) for place in wrong)
+    }
+    return [
+        replace(finding, why=f"{finding.why} (stream{'s' if len(names) > 1 else ''} {', '.join(names)})")
+        if names
+        else finding
+        for finding, names in ((finding, list(dict.fromkeys(names))) for finding, names in streams.items())
+    ]
+
+
+def _within(place: str, where: str) -> bool:
+    return place == where or place.startswith((f"{where}.", f"{where}["))
+
+
+def _steps(where: str) -> list[str]:
+    return re.sub(r"\[(\d+)\]", r".\1", where).split(".")
+
+
+def _stands(document: Any, steps: Sequence[str]) -> bool:
+    """Whether the file has a value at this place. A list counts as a whole, for streams replace it as a whole."""
+    for step in steps:
+        if isinstance(document, list):
+            break
+        if not isinstance(document, Mapping) or step not in document:
+            return False
+        document = document[step]
+    return bool(steps)
 
 
 # ---- parse: one function for each part of the file
@@ -203,12 +260,9 @@ def _host(name: str, reader: Reader) -> Host:
         reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
     engine = reader.choice("engine", (POSTFIX, POWERMTA, NO_ENGINE), POSTFIX)
     listen = reader.ips("listen")
-    if not listen and reader.has("ansible_host"):
-        try:
-            listen = (names.address(reader.data["ansible_host"]),)
-        except ValueError:
-            listen = ()
-    if not listen and engine != NO_ENGINE:
+    if not reader.has("listen") and _is_address(reader.data.get("ansible_host")):
+        listen = tuple(filter(None, (reader.ip("ansible_host"),)))
+    elif not reader.has("listen") and engine != NO_ENGINE:
         reader.refuse(
             "listen",
             "missing",
@@ -228,11 +282,19 @@ def _host(name: str, reader: Reader) -> Host:
         engine=engine,
         listen=listen,
         families=reader.choices("families", ("ipv4", "ipv6"), ("ipv4", "ipv6")),
-        interface=reader.text("interface"),
+        interface=reader.word("interface", _INTERFACE, "name of a network interface"),
         bounce_listen=reader.ips("bounce_listen"),
         firewall=reader.boolean("firewall", True),
         variables={key: value for key, value in reader.data.items() if str(key).startswith("ansible_")},
     )
+
+
+def _is_address(text: Any) -> bool:
+    try:
+        names.address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _zones(root: Reader) -> dict[str, Zone]:
@@ -250,7 +312,12 @@ def _zones(root: Reader) -> dict[str, Zone]:
             reader.refuse(None, shown(written), "the zone stands there twice", "Remove one")
         reader.known(("provider", "credentials", "options", "signed", "network"))
         reader.require("provider", "the DNS service")
-        provider = reader.choice("provider", PROVIDERS, services.EXTERNAL)
+        if reader.data.get("provider") == services.MEMORY:
+            provider = services.MEMORY
+            why = "it stands in for a DNS service in tests, and publishes nothing"
+            reader.refuse("provider", shown(provider), why, f"Write one of {', '.join(PROVIDERS)}", severity=WARNING)
+        else:
+            provider = reader.choice("provider", PROVIDERS, services.EXTERNAL)
         if provider == services.EXTERNAL and reader.data.get("provider") == provider and reader.has("credentials"):
             reader.refuse("credentials", shown(reader.data["credentials"]), "nobody writes this zone", "Remove it")
         service = services.SERVICES.get(provider)
@@ -259,15 +326,25 @@ def _zones(root: Reader) -> dict[str, Zone]:
             reader.refuse("credentials", "missing", why, "Name an entry of the variable mta_dns_credentials")
         if service:
             reader.mapping("options").known((*services.COMMON_OPTIONS, *service.options))
+            _servers(reader.mapping("options"))
         found[name] = Zone(
             name=name,
             provider=provider,
-            credentials=reader.text("credentials"),
+            credentials=reader.word("credentials", _CREDENTIALS, "name of an entry of mta_dns_credentials"),
             options=dict(reader.mapping("options").data),
             signed=reader.boolean("signed", False),
             network=_zone_network(name, reader),
         )
     return found
+
+
+def _servers(options: Reader) -> None:
+    for number, server in enumerate(options.items("servers")):
+        try:
+            names.endpoint(str(server))
+        except ValueError as error:
+            place = f"servers[{number}]"
+            options.refuse(place, shown(server), str(error), "Write 192.0.2.53, ns1.example.com or [2001:db8::53]:53")
 
 
 def _zone_network(name: str, reader: Reader) -> Optional[str]:
@@ -367,19 +444,24 @@ def _dkim(root: Reader, stream: Reader, queue_life_seconds: int, algorithms: tup
     for reader in (root.mapping("dkim"), stream.mapping("dkim")):
         reader.known(_DKIM_KEYS)
         selector = reader.text("selector", value.selector)
-        if not _SELECTOR.match(selector):
+        if reader.has("selector") and not _SELECTOR.match(selector):
             reader.refuse(
                 "selector",
                 shown(selector),
                 "no selector of 63 characters can begin with it, for a date and the algorithm follow",
                 "Write 1 to 40 small letters, digits and inner hyphens",
             )
+            selector = value.selector
         every_days, quarters = _rotation(reader.mapping("rotation"), value)
         # Two months at most, so that a key which quarters replace is gone before the next is due.
         keep = reader.integer("keep_retired_seconds", 60, 5184000, keep)
+        rsa_bits = reader.integer("rsa_bits", 2048, 4096, value.rsa_bits)
+        if rsa_bits % 1024:
+            reader.refuse("rsa_bits", shown(rsa_bits), "it is no usual key size", "Write 2048, 3072 or 4096")
+            rsa_bits = value.rsa_bits
         value = Dkim(
             algorithms=reader.choices("algorithms", (RSA, ED25519), value.algorithms),
-            rsa_bits=reader.integer("rsa_bits", 2048, 4096, value.rsa_bits),
+            rsa_bits=rsa_bits,
             selector=selector,
             delegate=reader.domain("delegate", value.delegate),
             slots=_slots(reader) or value.slots,
@@ -389,8 +471,6 @@ def _dkim(root: Reader, stream: Reader, queue_life_seconds: int, algorithms: tup
             margin_seconds=reader.integer("margin_seconds", 0, 604800, value.margin_seconds),
             keep_retired_seconds=keep,
         )
-        if value.rsa_bits % 1024:
-            reader.refuse("rsa_bits", shown(value.rsa_bits), "it is no usual key size", "Write 2048, 3072 or 4096")
     return value
 
 
@@ -520,15 +600,23 @@ def _bimi(root: Reader, stream: Reader) -> Optional[Bimi]:
 
 
 def _caa(root: Reader, stream: Reader) -> Optional[Caa]:
-    reader = stream.mapping("caa") if "caa" in stream.data else root.mapping("caa")
-    if not reader.data:
+    if "caa" in stream.data and not stream.data["caa"]:  # the stream switches it off
         return None
-    reader.known(("issue", "issuewild", "iodef"))
-    return Caa(
-        issue=reader.words("issue", _ISSUER, "name of a certificate authority"),
-        issuewild=reader.words("issuewild", _ISSUER, "name of a certificate authority"),
-        iodef=reader.url("iodef", ("mailto", "https")),
-    )
+    value = None
+    for reader in (root.mapping("caa"), stream.mapping("caa")):
+        reader.known(("issue", "issuewild", "iodef"))
+        if not reader.data:
+            continue
+        value = value or Caa((), (), None)
+        issue = reader.words("issue", _ISSUER, "name of a certificate authority")
+        issuewild = reader.words("issuewild", _ISSUER, "name of a certificate authority")
+        iodef = reader.url("iodef", ("mailto", "https"))
+        value = Caa(
+            issue=issue if "issue" in reader.data else value.issue,
+            issuewild=issuewild if "issuewild" in reader.data else value.issuewild,
+            iodef=iodef if "iodef" in reader.data else value.iodef,
+        )
+    return value
 
 
 def _verifications(root: Reader, stream: Reader) -> tuple[str, ...]:
@@ -561,6 +649,11 @@ def _records(root: Reader, served: Mapping[str, Zone], ttl_seconds: int) -> tupl
         )
         if not (record.name and record.type and record.values):
             continue
+        for value in record.values if record.type == "AAAA" else ():
+            plain = names.mapped(ipaddress.ip_address(value)) if _is_address(value) else None
+            if plain:
+                why = "it is an IPv4 address in IPv6 form (RFC 4291 2.5.5.2)"
+                entry.refuse("values", shown(value), why, f"Write {plain} in a record of type A")
         sets, findings = zones.assign(served, [{"name": record.name, "type": record.type, "values": record.values}])
         root.findings.extend(replace(finding, where=place) for finding in findings)
         found.extend(
@@ -781,7 +874,7 @@ def _front(root: Reader, hosts: Mapping[str, Host], streams: Mapping[str, Stream
         reader.refuse("header", shown(header), "it is no header name", "Write letters, digits and hyphens")
     senders = tuple(name for name, host in hosts.items() if host.is_mta)
     default = reader.text("default", "")
-    if default and default not in streams:
+    if default and default not in root.mapping("streams").data:
         reader.refuse("default", shown(default), f"no such stream{nearest(default, streams)}", "Write one of streams")
     return Front(
         port=reader.integer("port", 1, 65535, 0),
@@ -799,4 +892,7 @@ def _verify(root: Reader) -> Optional[Verify]:
     reader.known(("sink_domain", "sink_host"))
     reader.require("sink_domain", "the mail domain of the sink")
     reader.require("sink_host", "the inventory host that runs the sink")
-    return Verify(sink_domain=reader.domain("sink_domain") or "", sink_host=reader.text("sink_host", ""))
+    return Verify(
+        sink_domain=reader.domain("sink_domain") or "",
+        sink_host=reader.word("sink_host", _HOST_NAME, "host name") or "",
+    )

@@ -26,6 +26,8 @@ def to_ascii(text: str) -> str:
     name = text.strip().rstrip(".").lower()
     if name.isascii():
         return name
+    if len(name) > MAX_NAME:  # of A-labels, which are longer; IDNA would take long over it
+        raise ValueError(f"it has {len(name)} characters, {MAX_NAME} are allowed")
     try:
         # The codec is IDNA 2003; for the labels that registries admit it gives the same A-labels as RFC 5891,
         # except for the four deviation characters, which are refused here so that nobody gets another domain.
@@ -98,6 +100,11 @@ def address(text: str) -> str:
     return str(ipaddress.ip_address(str(text).strip()))
 
 
+def mapped(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Optional[ipaddress.IPv4Address]:
+    """The IPv4 address that an IPv6 address stands for (RFC 4291 2.5.5.2), or None."""
+    return ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+
+
 def is_ipv6(ip: str) -> bool:
     return ":" in ip
 
@@ -161,22 +168,33 @@ def endpoint(text: str) -> tuple[str, int]:
     """``192.0.2.1``, ``ns1.example.com``, either with ``:port``; IPv6 with a port in brackets. Raises ValueError."""
     text = text.strip()
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    try:
-        return str(ipaddress.ip_address(bare)), 53
-    except ValueError:
-        host, colon, port = text.rpartition(":")
+    plain = _plain(bare)
+    if plain:
+        return plain, 53
+    host, colon, port = text.rpartition(":")
     if not colon:
         host, port = text, "53"
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"'{text}' is no server; write an address or name, and :port if it is not 53")
-    try:
-        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
-    except ValueError:
-        name = to_ascii(host)
+    plain = _plain(host.strip("[]"))
+    if plain:
+        return plain, int(port)
+    name = to_ascii(host)
     problem = owner_problem(name)
     if problem:
         raise ValueError(f"'{text}' is no server: {problem}")
     return name, int(port)
+
+
+def _plain(text: str) -> Optional[str]:
+    """``text`` as a canonical address, or None. Raises ValueError for an IPv4 address in IPv6 form."""
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if mapped(parsed):
+        raise ValueError(f"'{text}' is an IPv4 address in IPv6 form (RFC 4291 2.5.5.2); write {mapped(parsed)}")
+    return str(parsed)
 
 
 def endpoint_text(host: str, port: int) -> str:

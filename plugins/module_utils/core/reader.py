@@ -21,13 +21,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ER
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+_LONGEST_WORD = 100  # that is compared: the comparison costs the square of its length
 _MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}\Z")
-_URL = re.compile(r"(https://[A-Za-z0-9\[]|mailto:[^@]+@)[!#-+\--:<-~]+\Z")
+_URL = re.compile(r"(https://[A-Za-z0-9\[]|mailto:[!#-+\--:<-?A-~]+@)[!#-+\--:<-~]+\Z")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """``, did you mean 'x'`` for the nearest known word, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word, list(known), n=1) if len(word) <= _LONGEST_WORD else []
     return f", did you mean '{close[0]}'" if close else ""
 
 
@@ -121,6 +122,14 @@ class Reader:
             self.refuse(key, shown(value), "a text is expected", f"Write {key} as a text")
             return default
         return str(value)
+
+    def word(self, key: str, pattern: re.Pattern[str], what: str) -> Optional[str]:
+        """A text that ``pattern`` matches."""
+        value = self.text(key)
+        if not value or pattern.match(value):
+            return value or None
+        self.refuse(key, shown(value), f"it is no {what}", f"Write a {what} that matches {pattern.pattern}")
+        return None
 
     def boolean(self, key: str, default: bool) -> bool:
         value = self.data.get(key)
@@ -233,7 +242,7 @@ class Reader:
         except ValueError:
             self.refuse(place, shown(value), "it is no IP address", "Write one IPv4 or IPv6 address")
             return None
-        mapped = parsed.ipv4_mapped if parsed.version == 6 else None
+        mapped = names.mapped(parsed)
         if mapped:
             self.refuse(place, shown(value), "it is an IPv4 address in IPv6 form (RFC 4291 2.5.5.2)", f"Write {mapped}")
             return None
@@ -257,12 +266,14 @@ class Reader:
             except ValueError as error:
                 self.refuse(place, shown(value), f"it is no network: {error}", "Write a network such as 10.0.0.0/8")
                 return None
-            if isinstance(network, ipaddress.IPv6Network):
-                if network.subnet_of(_MAPPED):  # RFC 4291 2.5.5.2: what such a network admits is IPv4
-                    first = int(network.network_address) & 0xFFFFFFFF
-                    network = ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
-                elif _MAPPED.subnet_of(network):
-                    network = ipaddress.IPv4Network("0.0.0.0/0")
+            if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+                first = names.mapped(network.network_address)
+                plain = f"{first}/{network.prefixlen - _MAPPED.prefixlen}"
+                why = "it is an IPv4 network in IPv6 form (RFC 4291 2.5.5.2)"
+                self.refuse(place, shown(value), why, f"Write {plain}")
+                return None
+            if isinstance(network, ipaddress.IPv6Network) and _MAPPED.subnet_of(network):
+                network = ipaddress.IPv4Network("0.0.0.0/0")  # which such a network admits as well
             if network.prefixlen < (8 if network.version == 4 else 16):
                 self.refuse(
                     place,

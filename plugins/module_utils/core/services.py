@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MEMORY = "memory"  # the stand-in of tests
 EXTERNAL = "external"  # a zone that somebody else runs: its records are listed and audited, never written
 
 

@@ -1,13 +1,17 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables for people, and metrics for Prometheus."""
+"""Tables and texts for people, and metrics for Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Optional
 
 Labels = tuple[tuple[str, str], ...]
+
+# Printable by their category, and yet nothing to see: joiners, fillers, variation selectors, the blank of Braille.
+_IGNORABLE = frozenset((*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))))
 
 
 def columns(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -29,6 +33,23 @@ def exposition(gauges: Mapping[str, str], samples: Iterable[tuple[str, Labels, f
             found += [f"# HELP {name} {gauges[name]}", f"# TYPE {name} gauge"]
             found += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in values.items()]
     return "".join(f"{line}\n" for line in found)
+
+
+def unseen(text: str) -> Optional[str]:
+    """The first character of ``text`` that prints as nothing or turns what follows (U+202E), as ``U+202E``, or None."""
+    return next((f"U+{ord(each):04X}" for each in text if not _seen(each)), None)
+
+
+def visible(text: str) -> str:
+    """``text`` with each such character written out, a line break as ``\\n``."""
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(each if _seen(each) else each.encode("unicode_escape").decode() for each in text)
+
+
+def _seen(character: str) -> bool:
+    # Not printable are controls, format characters (bidirectional and zero-width marks among them) and line separators.
+    return character.isprintable() and character not in _IGNORABLE
 
 
 def _labels(labels: Labels) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.mailops.mta.plugins.inventory.fleet import InventoryModule
+from ansible_collections.mailops.mta.plugins.inventory import fleet as plugin
+from ansible_collections.mailops.mta.plugins.inventory.fleet import InventoryModule, Refused
 
 FLEET = """\
 plugin: mailops.mta.fleet
@@ -61,7 +61,7 @@ def load(directory, files):
 )
 def test_it_reads_fleet_files_only(tmp_path, name, ours):
     place = tmp_path / name
-    place.write_text(FLEET, encoding="utf-8")
+    place.write_text(FLEET.replace("plugin:", "# plugin:"), encoding="utf-8")
     assert InventoryModule().verify_file(str(place)) is ours
 
 
@@ -112,7 +112,7 @@ def test_a_policy_host_is_no_mta(tmp_path):
 def test_findings_of_records_and_of_zones_with_a_slash_have_their_lines(tmp_path):
     wrong = FLEET.replace("zones:\n", "zones:\n  3/26.113.0.203.in-addr.arpa: {provider: rfc2136}\n")
     records = "records:\n  - {name: a.example.com, type: A, values: [x], reason: r}\n  - {name: b.example.com}\n"
-    with pytest.raises(AnsibleParserError) as refusal:
+    with pytest.raises(Refused) as refusal:
         load(tmp_path, {"fleet.yml": wrong + records, "fleet.d/bulk.yml": BULK})
     text = str(refusal.value)
     assert "fleet.yml:9 zones.3/26.113.0.203.in-addr.arpa: " in text
@@ -122,7 +122,7 @@ def test_findings_of_records_and_of_zones_with_a_slash_have_their_lines(tmp_path
 
 def test_a_wrong_fleet_is_refused_with_file_line_and_all_findings(tmp_path):
     wrong = BULK.replace("port: 2526", "port: 99999").replace("host: mta2", "host: mta7")
-    with pytest.raises(AnsibleParserError) as refusal:
+    with pytest.raises(Refused) as refusal:
         load(tmp_path, {"fleet.yml": FLEET, "fleet.d/bulk.yml": wrong})
     text = str(refusal.value)
     assert "fleet.d/bulk.yml:4 streams.bulk.port" in text
@@ -150,13 +150,11 @@ def test_a_directory_is_one_inventory_and_fragments_are_no_hosts(tmp_path):
     ],
 )
 def test_bad_yaml_is_refused_with_its_place(tmp_path, text, says):
-    with pytest.raises(AnsibleParserError, match=says):
+    with pytest.raises(Refused, match=says):
         load(tmp_path, {"fleet.yml": text})
 
 
 def test_the_examples_of_the_plugin_and_of_the_collection_load(tmp_path):
-    from ansible_collections.mailops.mta.plugins.inventory import fleet as plugin
-
     (tmp_path / "fleet.yml").write_text(plugin.EXAMPLES, encoding="utf-8")
     inventory = InventoryData()
     InventoryModule().parse(inventory, DataLoader(), str(tmp_path / "fleet.yml"))

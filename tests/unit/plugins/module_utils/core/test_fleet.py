@@ -532,7 +532,7 @@ WRONG = [
     (
         "a retired key that is gone before its mail",
         [("dkim", {"keep_retired_seconds": 432000 + 4300 + 3599})],
-        "streams.bulk.dkim.keep_retired_seconds",
+        "dkim.keep_retired_seconds",
         f"Write {432000 + 4300 + 3600} or more",
     ),
     (
