@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
 
 ERROR = "error"
 WARNING = "warning"
@@ -19,6 +21,7 @@ class Finding:
 
     ``where`` is a place the user knows: a path in the fleet file (``streams.bulk.port``), a record, a host.
     ``found`` and ``why`` say what is there and the reason it cannot stay; ``remedy`` says what to write or do.
+    All of them may quote what came from outside: this is where such text becomes fit for a terminal.
     """
 
     where: str
@@ -26,6 +29,10 @@ class Finding:
     why: str
     remedy: str
     severity: str = ERROR
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, printable(getattr(self, field.name)))
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.where}: {self.found}: {self.why}. {self.remedy}."

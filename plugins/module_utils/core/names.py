@@ -26,6 +26,8 @@ def to_ascii(text: str) -> str:
     name = text.strip().rstrip(".").lower()
     if name.isascii():
         return name
+    if len(name) > MAX_NAME:  # the codec of Python before 3.11 takes time in proportion to its square
+        raise ValueError(f"it has {len(name)} characters, {MAX_NAME} are allowed")
     try:
         # The codec is IDNA 2003; for the labels that registries admit it gives the same A-labels as RFC 5891,
         # except for the four deviation characters, which are refused here so that nobody gets another domain.
@@ -167,7 +169,7 @@ def endpoint(text: str) -> tuple[str, int]:
         host, colon, port = text.rpartition(":")
     if not colon:
         host, port = text, "53"
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError(f"'{text}' is no server; write an address or name, and :port if it is not 53")
     try:
         return str(ipaddress.ip_address(host.strip("[]"))), int(port)
