@@ -129,7 +129,7 @@ def main():
     if module.params["content"] and not module.no_log:
         module.fail_json(msg="This task returns private keys. Write 'no_log: true' into it")
     store = KeyStore(module.params["directory"], "openssl")
-    there = os.path.isdir(store.directory)
+    there = os.path.lexists(store.directory)
     try:
         with store.locked(module.params["lock_timeout_seconds"]) if there else contextlib.nullcontext():
             content, findings = backup.read(store.directory)

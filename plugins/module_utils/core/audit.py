@@ -94,7 +94,10 @@ def _judge_zone(zone: Zone, rows: Sequence[Row], world: World, notes: Notes) -> 
 def _authorities(zone: Zone, delegated: Answer, world: World, notes: Notes) -> list[Server]:
     """The zone's servers that are an authority for it, all seen to agree on it."""
     notes.findings.extend(authorities.delegation_problems(zone.name, delegated, zone.severity))
-    named = authorities.find(zone.name, zone.servers or delegated.values, world.resolver, zone.severity)
+    if zone.servers:
+        named = authorities.configured(zone.name, zone.servers, world.resolver, zone.severity)
+    else:
+        named = authorities.delegated(zone.name, delegated.values, world.resolver, zone.severity)
     notes.findings.extend(named.problems)
     alive, serials = [], {}
     for server in named.servers:
@@ -120,7 +123,7 @@ def _authorities(zone: Zone, delegated: Answer, world: World, notes: Notes) -> l
 def _serial(answer: Answer) -> Optional[int]:
     for value in answer.values:
         words = value.split()
-        if len(words) == 7 and words[2].isdigit():
+        if len(words) == 7 and words[2].isascii() and words[2].isdigit():
             return int(words[2])
     return None
 

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who serves a zone: every address of every server that its delegation, or the fleet file, names.
 
+A delegation names hosts, never addresses or ports: strangers write it, and do not choose whom else the controller asks.
+
 Nothing is asked here. What is lacking is noted in the answers given; a caller asks it and comes again (shell/asker).
 """
 
@@ -16,6 +18,9 @@ from dataclasses import dataclass, field
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.answers import UNKNOWN, YES, Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
+
+MAX_SERVERS = 26  # that one zone's delegation may name: twice as many as the root has
+MAX_ADDRESSES = 64  # of all servers of one zone
 
 
 @dataclass
@@ -60,16 +65,46 @@ def delegation_problems(zone: str, delegated: Answer, severity: str = ERROR) -> 
         yield Finding(f"{zone} NS", "no NS records", why, remedy, severity)
 
 
-def find(zone: str, texts: Iterable[str], answers: Answers, severity: str = ERROR) -> Authorities:
-    """The servers that ``texts`` name, as NS records or the option ``servers`` of a zone do."""
+def configured(zone: str, texts: Iterable[str], answers: Answers, severity: str = ERROR) -> Authorities:
+    """The servers that the option ``servers`` of a zone names: addresses or hosts, with a port where it is not 53."""
     problems: list[Finding] = []
-    found: dict[str, Server] = {}
+    endpoints: list[tuple[str, int, bool]] = []
     for text in texts:
         try:
-            host, port, is_address = _endpoint(text)
+            endpoints.append(_endpoint(text))
         except ValueError as error:
             problems.append(Finding(f"zone {zone}", f"options.servers '{text}'", str(error), "Correct it"))
-            continue
+    return _found(zone, endpoints, problems, answers, severity)
+
+
+def delegated(zone: str, hosts: Iterable[str], answers: Answers, severity: str = ERROR) -> Authorities:
+    """The servers that NS records of a zone name."""
+    problems: list[Finding] = []
+    endpoints: list[tuple[str, int, bool]] = []
+    for host in hosts:
+        problem = names.owner_problem(host) or ("it is an address" if host.rpartition(".")[2].isdigit() else None)
+        if problem:
+            why = f"resolvers cannot ask this name server: {problem}, and an NS record names a host (RFC 1035 3.3.11)"
+            remedy = "Name the server by a host name in the zone and at its parent"
+            problems.append(Finding(f"{zone} NS", f"'{host}'", why, remedy, severity))
+        elif len(endpoints) == MAX_SERVERS:
+            problems.append(_too_many(f"{zone} NS", "name servers", MAX_SERVERS, severity))
+            break
+        else:
+            endpoints.append((host, 53, False))
+    return _found(zone, endpoints, problems, answers, severity)
+
+
+def _too_many(where: str, what: str, most: int, severity: str) -> Finding:
+    why = "only these are asked, and resolvers ask no more either"
+    return Finding(where, f"more than {most} {what}", why, "Take some of them out", severity)
+
+
+def _found(
+    zone: str, endpoints: Iterable[tuple[str, int, bool]], problems: list[Finding], answers: Answers, severity: str
+) -> Authorities:
+    found: dict[str, Server] = {}
+    for host, port, is_address in endpoints:
         if is_address:
             label = names.endpoint_text(host, port)
             found.setdefault(label, Server(label, label))
@@ -89,7 +124,10 @@ def find(zone: str, texts: Iterable[str], answers: Answers, severity: str = ERRO
             if unknown:
                 remedy = "See that the resolvers (mta_resolvers) find its A and AAAA records"
             problems.append(Finding(f"server {host} of zone {zone}", asked, why, remedy, severity))
-    return Authorities(tuple(found.values()), tuple(problems))
+    servers = tuple(found.values())
+    if len(servers) > MAX_ADDRESSES:
+        problems.append(_too_many(f"servers of zone {zone}", "addresses", MAX_ADDRESSES, severity))
+    return Authorities(servers[:MAX_ADDRESSES], tuple(problems))
 
 
 @functools.lru_cache(maxsize=1024)  # thousands of zones share a few servers

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.text import visible
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
 
 ERROR = "error"
 WARNING = "warning"
@@ -21,7 +21,7 @@ class Finding:
 
     ``where`` is a place the user knows: a path in the fleet file (``streams.bulk.port``), a record, a host.
     ``found`` and ``why`` say what is there and the reason it cannot stay; ``remedy`` says what to write or do.
-    What prints as nothing, turns the line or breaks it is written out (``\n``), for values come from strangers.
+    All of them may quote what came from outside: this is where such text becomes fit for a terminal.
     """
 
     where: str
@@ -30,16 +30,20 @@ class Finding:
     remedy: str
     severity: str = ERROR
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, printable(getattr(self, field.name)))
+
     def __str__(self) -> str:
-        return visible(f"{self.severity}: {self.where}: {self.found}: {self.why}. {self.remedy}.")
+        return f"{self.severity}: {self.where}: {self.found}: {self.why}. {self.remedy}."
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "severity": self.severity,
-            "where": visible(self.where),
-            "found": visible(self.found),
-            "why": visible(self.why),
-            "remedy": visible(self.remedy),
+            "where": self.where,
+            "found": self.found,
+            "why": self.why,
+            "remedy": self.remedy,
         }
 
 

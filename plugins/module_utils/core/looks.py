@@ -132,7 +132,7 @@ class _Places:
     def _place(self, zone: str) -> _Place:
         known = self.zones.get(zone)
         if known and known.servers:
-            found = authorities.find(zone, known.servers, self.resolver)
+            found = authorities.configured(zone, known.servers, self.resolver)
             servers, problems = found.servers, list(found.problems)
         else:
             servers, problems = self._delegated(zone)
@@ -150,9 +150,9 @@ class _Places:
     def _delegated(self, zone: str) -> tuple[tuple[Server, ...], list[Finding]]:
         """Those whom a resolver knows, and those whom they name beside them."""
         delegated = self.resolver.get(zone, "NS")
-        first = authorities.find(zone, delegated.values, self.resolver)
+        first = authorities.delegated(zone, delegated.values, self.resolver)
         named = {host for server in first.servers for host in self._answers_for(zone, server).values}
-        second = authorities.find(zone, sorted(named.difference(delegated.values)), self.resolver)
+        second = authorities.delegated(zone, sorted(named.difference(delegated.values)), self.resolver)
         servers = dict.fromkeys((*first.servers, *second.servers))
         return tuple(servers), [
             *authorities.delegation_problems(zone, delegated),

@@ -4,7 +4,7 @@
 """DNS messages on the wire: questions written, replies read (RFC 1035 4, RFC 2181, RFC 3597, RFC 6891).
 
 A reply comes from strangers. Reading one raises Malformed or nothing, and takes time in proportion to its size: a
-compression pointer leads back only, so no name loops. Names and values come out canonical, see answers.
+compression pointer leads back only, and few of them make a name, so no name loops or takes long. Names and values come out canonical, see answers.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ RCODES = {
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 PAYLOAD = 1232  # bytes that pass any path without fragments
 MAX_WIRE_NAME = 255
+MAX_POINTERS = 127  # in one name: the labels that it can have, each of which may be compressed on its own
 ASKED = 12  # where the question stands
 
 QR, AA, TC, RD, RA, AD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020
@@ -276,7 +277,7 @@ def _skip_name(wire: bytes, at: int) -> int:
 def _name(wire: bytes, at: int) -> tuple[str, int]:
     """The name at ``at``, and where what follows it begins. The root is the empty text."""
     labels: list[bytes] = []
-    after, start, size = 0, at, 1
+    after, start, size, pointers = 0, at, 1, 0
     try:
         while True:
             length = wire[at]
@@ -295,6 +296,9 @@ def _name(wire: bytes, at: int) -> tuple[str, int]:
                 if target >= start:
                     raise Malformed("a compression pointer does not lead back")
                 at = start = target
+                pointers += 1
+                if pointers > MAX_POINTERS:
+                    raise Malformed("a name has too many compression pointers")
             else:
                 raise Malformed("a label has an unknown type")
     except IndexError as error:

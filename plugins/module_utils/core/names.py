@@ -174,7 +174,7 @@ def endpoint(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
         host, port = text, "53"
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError(f"'{text}' is no server; write an address or name, and :port if it is not 53")
     plain = _plain(host.strip("[]"))
     if plain:

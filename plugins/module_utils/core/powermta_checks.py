@@ -127,8 +127,9 @@ def judge(
 
 def release(version: str) -> tuple[int, int]:
     """``5.0r8`` as (5, 0). Raises ValueError."""
-    match = re.match(r"v?(\d+)(?:\.(\d+))?(?![\d.]*\.$)", version.strip())
-    if not match:
+    version = version.strip()
+    match = re.match(r"v?(\d+)(?:\.(\d+))?", version)
+    if not match or re.fullmatch(r"v?[\d.]*\.", version):
         raise ValueError(f"'{version}' is no version of PowerMTA; write one such as 5.0 or 5.0r8")
     return int(match[1]), int(match[2] or 0)
 

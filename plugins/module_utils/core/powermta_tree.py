@@ -347,7 +347,7 @@ def harmless(line: Directive) -> str:
     if line.key in SECRETS:
         return _HIDDEN
     if line.key == "smtp-hosts":
-        return shown(re.sub(r"[^\s,;]*@", "", line.value) or None)
+        return shown(re.sub(r"(?<![^\s,;])[^\s,;]*@", "", line.value) or None)
     if "://" in line.value:
         return shown(re.sub(r"//[^/@\s]*@", "//", line.value))
     return shown(line.value or None)

@@ -211,7 +211,7 @@ def _network_text(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str
 
 # --- tag lists (RFC 6376 3.2) ---------------------------------------------------------------------------------------
 
-_TAG = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z", re.DOTALL)
+_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
 def tag_list(text: str) -> dict[str, str]:
@@ -221,12 +221,13 @@ def tag_list(text: str) -> dict[str, str]:
     if not parts[-1].strip():
         parts.pop()
     for part in parts:
-        match = _TAG.match(part)
-        if not match:
+        tag, equals, value = part.partition("=")
+        tag = tag.strip()
+        if not equals or not _TAG.match(tag):
             raise ValueError(f"'{part.strip()}' is no tag=value")
-        if match.group(1) in found:
-            raise ValueError(f"the tag '{match.group(1)}' stands in it twice")
-        found[match.group(1)] = match.group(2)
+        if tag in found:
+            raise ValueError(f"the tag '{tag}' stands in it twice")
+        found[tag] = value.strip()
     return found
 
 

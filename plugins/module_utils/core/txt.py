@@ -12,7 +12,7 @@ import re
 
 MAX_STRING = 255
 _ESCAPE = re.compile(rb"\\(?:([0-9]{3})|(.))", re.DOTALL)
-_TOKEN = re.compile(rb'\s*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|((?:[^\s"\\]|\\.)+)|\\\Z)', re.DOTALL)
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)(?:"|\Z)|((?:[^\s"\\]|\\.)+)|\\\Z', re.DOTALL)
 _SPECIAL = re.compile(rb"[^ !#-\[\]-~]")
 
 

@@ -98,7 +98,7 @@ class Azure(Provider):
         self._stored = {}
         state: dict[Key, RecordSet] = {}
         path = f"{self._path}/recordsets?{_VERSION}"
-        while path:
+        for _number in self._rest.pages():
             page = self._request("GET", path)
             try:
                 for element in page["value"]:
@@ -108,11 +108,13 @@ class Azure(Provider):
                         values = stored.records or ([f"alias of {stored.target}"] if stored.target else [])
                         if values:  # a record set may be without records
                             state[key] = RecordSet.of(*key, element["properties"].get("TTL") or 0, values)
-            except (KeyError, TypeError, AttributeError) as error:
+                # Only the path: a token goes nowhere else.
+                following = urllib.parse.urlsplit(str(page.get("nextLink") or ""))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise self._rest.garbled(f"{type(error).__name__} {error}") from error
-            # Only the path: a token goes nowhere else.
-            following = urllib.parse.urlsplit(page.get("nextLink") or "")
-            path = f"{following.path}?{following.query}" if following.path else ""
+            if not following.path:
+                break
+            path = f"{following.path}?{following.query}"
         return state
 
     def cost(self, change: Change) -> int:
@@ -197,7 +199,7 @@ def _record(after: RecordSet, value: str) -> _Record:
     if after.type == "TXT":
         return {"value": _strings(after, value)}
     *numbers, last = records.presentation(after.type, value).split(" ", len(fields) - 1)
-    words: list[Any] = [int(word) if word.isdigit() else word for word in numbers]
+    words: list[Any] = [int(word) if word.isascii() and word.isdigit() else word for word in numbers]
     if after.type == "CAA":
         last = last.strip('"')
     elif last != ".":

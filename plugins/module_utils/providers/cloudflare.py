@@ -132,8 +132,7 @@ class Cloudflare(Provider):
         return zone_id
 
     def _pages(self, query: dict[str, str]) -> Iterator[Any]:
-        page = pages = 1
-        while page <= pages:
+        for page in self._rest.pages():
             asked = urllib.parse.urlencode({**query, "per_page": str(_PAGE), "page": str(page)})
             answer = self._rest.json("GET", f"{self._path}?{asked}")
             yield from self._result(answer, list)
@@ -141,7 +140,8 @@ class Cloudflare(Provider):
                 pages = int(answer["result_info"]["total_pages"])
             except (KeyError, TypeError, ValueError) as error:
                 raise self._rest.garbled("total_pages is missing") from error
-            page += 1
+            if page >= pages:
+                break
 
     def _result(self, answer: Any, kind: type) -> Any:
         if not isinstance(answer, dict) or not isinstance(answer.get("result"), kind):

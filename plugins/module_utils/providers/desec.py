@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Optional
@@ -30,7 +29,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import 
 
 URL = "https://desec.io/api/v1"
 _JSON = json.JSONEncoder(separators=(",", ":"))
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="next"')
 _FEW = 3  # names that are asked one by one: reads are limited by the minute, and 500 record sets come in one
 _GONE = "This field is required."
 
@@ -90,12 +88,13 @@ class Desec(Provider):
     def _pages(self, query: str) -> Iterator[Any]:
         query += "cursor="
         seen = set()
-        while query and query not in seen:
+        for _number in self._rest.pages():
             seen.add(query)
             response = self._rest.send("GET", f"{self._domain}rrsets/?{query}")
             yield from required(self._rest.decoded(response), list, self._rest, "the list of record sets")
-            following = _NEXT.search(response.headers.get("link", ""))
-            query = urllib.parse.urlsplit(following.group(1)).query if following else ""
+            query = _next(response.headers.get("link", ""))
+            if not query or query in seen:
+                break
 
     def _record_set(self, rrset: dict[str, Any]) -> RecordSet:
         key = (records.canonical_name(rrset["name"]), str(rrset["type"]))
@@ -131,6 +130,15 @@ class Desec(Provider):
             "nothing of this write was done",
             "correct the record it names",
         )
+
+
+def _next(links: str) -> str:
+    """The query of the page that follows (RFC 8288 3), or nothing; whatever host a link names, it is asked of ours."""
+    for link in links.split(","):
+        address, _semicolon, parameters = link.partition(";")
+        if parameters.strip() == 'rel="next"':
+            return address.strip().strip("<>").partition("?")[2]
+    return ""
 
 
 def _texts(errors: Any) -> Iterator[str]:

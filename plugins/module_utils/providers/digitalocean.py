@@ -93,14 +93,13 @@ class DigitalOcean(Provider):
         self._rest.close()
 
     def _pages(self, query: dict[str, str]) -> Iterator[Any]:
-        page, more = 1, True
-        while more:
+        for page in self._rest.pages():
             asked = urllib.parse.urlencode({**query, "per_page": str(_PAGE), "page": str(page)})
             answer = required(self._rest.json("GET", f"{self._path}?{asked}"), dict, self._rest, "the list")
             yield from required(answer.get("domain_records"), list, self._rest, "domain_records")
             links = required(answer.get("links"), dict, self._rest, "links")
-            more = "next" in (links.get("pages") or {})
-            page += 1
+            if "next" not in (links.get("pages") or {}):
+                break
 
     def _remember(self, record: Any) -> None:
         try:

@@ -78,14 +78,15 @@ class Gandi(Provider):
         self._rest.close()
 
     def _pages(self, query: str) -> Iterator[Any]:
-        page, seen, total = 1, 0, 1
-        while seen < total:
+        seen = 0
+        for page in self._rest.pages():
             response = self._rest.send("GET", f"{self._path}?page={page}&per_page={_PAGE}{query}")
             listed = required(self._rest.decoded(response), list, self._rest, "the list of record sets")
             yield from listed
-            page, seen = page + 1, seen + len(listed)
+            seen += len(listed)
             told = response.headers.get("total-count", "")
-            total = int(told) if told.isdigit() and listed else seen
+            if not listed or not (told.isascii() and told.isdigit()) or seen >= int(told):
+                break
 
     def _record_set(self, rrset: dict[str, Any]) -> RecordSet:
         label, rtype = str(rrset["rrset_name"]).lower(), str(rrset["rrset_type"])

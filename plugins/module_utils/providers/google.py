@@ -138,7 +138,7 @@ class Google(Provider):
 
     def _pages(self, path: str, what: str, query: Mapping[str, str]) -> Iterator[Any]:
         page = dict(query)
-        while True:
+        for _number in self._rest.pages():
             answer = self._request("GET", f"{path}?{urllib.parse.urlencode(page)}" if page else path)
             yield from answer.get(what) or ()
             if not answer.get("nextPageToken"):

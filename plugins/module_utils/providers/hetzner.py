@@ -103,8 +103,8 @@ class Hetzner(Provider):
         return ttl
 
     def _pages(self, query: dict[str, str]) -> Iterator[Any]:
-        page: Optional[int] = 1
-        while page:
+        page = 1
+        for _number in self._rest.pages():
             asked = urllib.parse.urlencode({**query, "page": str(page), "per_page": str(_PAGE)})
             answer = required(self._rest.json("GET", f"{self._path}/rrsets?{asked}"), dict, self._rest, "the list")
             yield from required(answer.get("rrsets"), list, self._rest, "rrsets")
@@ -112,7 +112,9 @@ class Hetzner(Provider):
                 following = answer["meta"]["pagination"]["next_page"]
             except (KeyError, TypeError) as error:
                 raise self._rest.garbled("next_page is missing") from error
-            page = required(following, int, self._rest, "next_page") if following is not None else None
+            if not following:
+                break
+            page = required(following, int, self._rest, "next_page")
 
     def _remember(self, rrset: Any) -> None:
         try:

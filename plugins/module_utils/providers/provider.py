@@ -12,19 +12,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.services import Limits
 from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
 
 
 class ProviderError(Exception):
-    """Something that the service did or did not do. The text is a sentence's middle: ``it refused the key``."""
+    """Something that the service did or did not do. The text is a sentence's middle: ``it refused the key``.
+
+    It may quote the service, so it is made fit for a terminal here.
+    """
 
     def __init__(self, found: str, why: str = "", remedy: str = "") -> None:
-        super().__init__(found)
-        self.found = found
-        self.why = why
+        self.found = printable(found)
+        self.why = printable(why)
         self.remedy = remedy
+        super().__init__(self.found)
 
 
 class Transient(ProviderError):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Optional
 
+from ansible_collections.mailops.mta.plugins.module_utils.core import foreign
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Conflict,
     Faulty,
@@ -23,6 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
 )
 from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
 
+_MAX_PAGES = 5000  # of one list
 _LONG = 300  # characters of what a service says
 _SECRET = 8  # characters; shorter words of a header are such as "Bearer"
 _JSON = json.JSONEncoder(separators=(",", ":"))
@@ -90,9 +92,14 @@ class Rest:
         if not response.body.strip():
             return None
         try:
-            return json.loads(response.body)
+            return foreign.parsed(response.body)
         except ValueError as error:
             raise self.garbled("it is no JSON") from error
+
+    def pages(self) -> Iterator[int]:
+        """1, 2 and so on, for the pages of a list. Raises Garbled where these have no end."""
+        yield from range(1, _MAX_PAGES + 1)
+        raise self.garbled(f"it has more than {_MAX_PAGES} pages")
 
     def garbled(self, why: str) -> Garbled:
         """For an answer that has not the shape that the service documents."""
@@ -135,7 +142,7 @@ class Rest:
         """``sent`` are headers of the request, whose values a service may repeat and nobody is to see."""
         status, title = response.status, self._title
         try:
-            answer = json.loads(response.body)
+            answer = foreign.parsed(response.body)
         except ValueError:
             answer = None
         special = self._refusal(status, answer) if self._refusal else None

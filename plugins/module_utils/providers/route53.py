@@ -160,7 +160,7 @@ class Route53(Provider):
     def _pages(self, query: dict[str, str], wanted: Callable[[str], bool]) -> Iterator[ET.Element]:
         """Record sets in the order of the service from where ``query`` starts, while their names are ``wanted``."""
         path = f"{_VERSION}/hostedzone/{self._zone_id}/rrset"
-        while True:
+        for _number in self._rest.pages():
             root = self._rest.xml("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path)
             sets = root.find(f"{_NS}ResourceRecordSets")
             if sets is None:

@@ -151,14 +151,14 @@ class HttpClient:
             with watched(connection, _WHOLE * self._timeout_seconds, self._make_timer):
                 connection.request(method, self._path + path, body=body, headers=sent)
                 answer = connection.getresponse()
-                data = answer.read(MAX_BODY)
+                data = answer.read(MAX_BODY + 1)
         except ValueError as error:  # a header that cannot be sent; the text would name a secret
             self.close()
             raise AnswerLost("the request cannot be sent: a key holds a line break") from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise AnswerLost(f"{type(error).__name__}: {error}") from error
-        if answer.length:  # read() with a limit says nothing about a body that ends early
+        if answer.length or len(data) > MAX_BODY:  # read() with a limit says nothing about a body that ends early
             self.close()
             raise AnswerLost("the answer is cut off or far too long")
         if answer.will_close:
@@ -172,9 +172,9 @@ class HttpClient:
 def retry_after(response: Response, now: Callable[[], float] = time.time) -> Optional[float]:
     """The seconds that a Retry-After header asks for (RFC 9110 10.2.3), or None."""
     text = response.headers.get("retry-after", "").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now())
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None

@@ -56,19 +56,27 @@ class Survey:
 
 class KeyStore:
     def __init__(self, directory: str, openssl: str) -> None:
-        self.directory = directory
+        # With a slash at its end, a link would count as what it leads to.
+        self.directory = os.path.normpath(directory) if directory else ""
         self.openssl = openssl
 
     @contextlib.contextmanager
     def locked(self, patience_seconds: float) -> Iterator[None]:
-        """The store for this run alone; it is made where it is missing."""
-        if not os.path.isdir(self.directory):
+        """The store for this run alone; it is made where it is missing.
+
+        Raises StoreError, before anything in it is touched, where the directory is not this user's alone.
+        """
+        if not os.path.lexists(self.directory):
             os.makedirs(os.path.dirname(self.directory) or ".", exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.directory, 0o700)
             sync_directory(os.path.dirname(self.directory) or ".")
-        lock = os.open(self._path(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
+        with contextlib.ExitStack() as stack:
+            directory = self._opened()
+            stack.callback(os.close, directory)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            lock = os.open(".lock", flags, 0o600, dir_fd=directory)
+            stack.callback(os.close, lock)
             deadline = time.monotonic() + patience_seconds
             while True:
                 try:
@@ -78,12 +86,22 @@ class KeyStore:
                     if time.monotonic() > deadline:
                         raise StoreError(f"another run holds it for over {patience_seconds:g} seconds") from None
                     time.sleep(0.1)
-            for name in os.listdir(self.directory):
+            for name in os.listdir(directory):
                 if name.endswith(".new"):  # of a run that was killed
-                    os.unlink(self._path(name))
+                    os.unlink(name, dir_fd=directory)
             yield
-        finally:
-            os.close(lock)
+
+    def _opened(self) -> int:
+        """The directory itself, never one that a link leads to. Raises StoreError where it cannot be trusted."""
+        finding = self._directory_finding()
+        if finding:
+            raise StoreError(str(finding))
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        why = _access_problem(os.fstat(descriptor))  # it may be another one by now
+        if why:
+            os.close(descriptor)
+            raise StoreError(why)
+        return descriptor
 
     def survey(self, wanted: Iterable[core.Key]) -> Survey:
         """Reads only. What is wrong becomes a finding; where there are findings, nothing should be made."""

@@ -17,6 +17,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.policy_host impor
 from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import watched
 
 _MAX_BODY = 65536  # RFC 8461 3.3 suggests no more
+_MAX_ADDRESSES = 8  # of one host that are tried
 _WHOLE = 3  # an answer may take this many times the time limit of a single wait
 
 
@@ -33,7 +34,7 @@ def fetch(
     except (OSError, ssl.SSLError) as error:
         return Fetched(problem=f"ca_file {ca_file} cannot be read ({error})")
     problems = []
-    for address in addresses:
+    for address in addresses[:_MAX_ADDRESSES]:
         try:
             return _fetch(host, address, port, timeout_seconds, context)
         except ssl.SSLCertVerificationError as error:

@@ -36,6 +36,7 @@ _SHORTEST_WAIT = 0.4  # seconds; whoever recurses needs some time
 _BURST_SECONDS = 0.02  # of the pace, so that a loop that wakes late still reaches it
 _TICK = 0.05  # seconds between two looks for what is overdue
 _AT_ONCE = 32  # questions to one server, before another is looked at
+_TAKEN_AT_ONCE = 1024  # datagrams of one server, wanted or not, before another is looked at
 _UDP_SEGMENT = 103  # Linux 4.18, udp(7)
 _NO_SEGMENTS = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)  # an interface that cannot
 _DATAGRAM = 4096
@@ -242,11 +243,11 @@ class _Port:
             self.socket.send(query)
 
     def ready(self, now: float) -> None:
-        """Take all that came. This loop and plain are where the time goes."""
+        """Take what came. This loop and plain are where the time goes."""
         run, pending, receive = self.run, self.pending, self.socket.recv
         count, sent = 0, now
         try:
-            while True:
+            for _turn in range(_TAKEN_AT_ONCE):
                 wire = receive(_DATAGRAM)
                 ident = wire[:2]
                 job = pending.pop(ident, None)
