@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Union
+from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.text import visible
 
@@ -28,7 +28,7 @@ def printable_lines(text: str) -> str:
     return "\n".join([printable(line, len(line)) for line in text.split("\n")])
 
 
-def parsed(text: Union[str, bytes]) -> Any:
+def parsed(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError, also where it is nested too deep to be read."""
     try:
         return json.loads(text)
