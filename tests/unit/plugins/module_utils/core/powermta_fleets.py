@@ -35,6 +35,7 @@ DOCUMENT: dict[str, Any] = {
     "domain": "example.com",
     "bounce_host": "bounces.example.com",
     "key_host": "mta1",
+    "records": [{"name": "bounces.example.com", "type": "A", "values": ["203.0.113.98"], "reason": "takes bounces"}],
     "hosts": {
         "mta1": {"ansible_host": "10.0.0.11", "engine": "powermta"},
         "mta2": {"ansible_host": "10.0.0.12", "engine": "powermta"},
