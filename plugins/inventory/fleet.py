@@ -17,10 +17,11 @@ description:
   - Groups are C(mta), C(engine_<engine>), C(stream_<name>) and C(mta_sts), the hosts that serve MTA-STS policies. A
     host with C(engine=none) is in none of the first three.
   - A fleet may be split. Every C(fleet.d/*.yml) beside C(fleet.yml) belongs to it (and C(x.fleet.d/*.yml) to
-    C(x.fleet.yml)), with one stream or customer in each, for example. Hosts, zones, streams and receivers are united;
-    everything else stands in one of the files.
-  - Ansible only warns when an inventory cannot be read. Set C(any_unparsed_is_failed=true) in C(ansible.cfg), as this
-    collection does.
+    C(x.fleet.yml)), with one stream or customer in each, for example. A fragment holds streams and receivers alone.
+    Hosts, whose connection variables are code on the controller, and all else stand in C(fleet.yml).
+  - A fleet that is refused ends the run with exit code 4, whatever Ansible's settings are. Where the line C(plugin) is
+    missing or wrong, Ansible itself only warns, unless C(any_unparsed_is_failed=true) is set.
+  - Needs ansible-core 2.19 or newer.
 options:
   plugin:
     description: Must be V(mailops.mta.fleet).

@@ -442,9 +442,9 @@ def _bimi_is_enforced(fleet: Fleet) -> Iterable[Finding]:
             if weak:
                 yield Finding(
                     f"streams.{stream.name}.bimi",
-                    f"{', '.join(weak)} ({place})",
+                    ", ".join(weak),
                     "mailbox operators show a logo only where DMARC is enforced, for subdomains as well",
-                    "Write quarantine or reject there, or remove bimi",
+                    f"Write quarantine or reject in {place}, or remove bimi",
                 )
 
 

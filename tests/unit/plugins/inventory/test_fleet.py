@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import yaml
 from ansible.inventory.data import InventoryData
@@ -160,3 +165,114 @@ def test_the_examples_of_the_plugin_and_of_the_collection_load(tmp_path):
     InventoryModule().parse(inventory, DataLoader(), str(tmp_path / "fleet.yml"))
     assert "stream_transactional" in inventory.groups
     assert yaml.safe_load(plugin.DOCUMENTATION)["name"] == "fleet"
+
+
+# ---- as the commands of Ansible see it, on its plain defaults
+
+COLLECTIONS = Path(plugin.__file__).parents[5]
+GOOD = FLEET + BULK
+PING = """\
+- hosts: all
+  gather_facts: false
+  tasks: [{ansible.builtin.debug: {msg: "ran on {{ inventory_hostname }}"}}]
+"""
+
+
+def run(directory, *arguments, **environment):
+    """The exit code and the output of an Ansible command without any configuration of the user."""
+    (directory / "plain.cfg").write_text("", encoding="utf-8")
+    (directory / "play.yml").write_text(PING, encoding="utf-8")
+    settings = {
+        "ANSIBLE_CONFIG": str(directory / "plain.cfg"),
+        "ANSIBLE_HOME": str(directory / "home"),
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **environment,
+    }
+    known = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    command = [sys.executable, "-m", "ansible", *arguments]
+    ended = subprocess.run(
+        command, cwd=directory, env={**known, **settings}, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def put(directory, **files):
+    for name, text in files.items():
+        place = directory / name.replace("__", "/").replace("_", ".")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+
+
+GRAPH = ("inventory", "--graph", "-i")
+PLAY = ("playbook", "play.yml", "-i")
+OURS_FIRST = {"ANSIBLE_INVENTORY_ENABLED": "mailops.mta.fleet,host_list,yaml,ini"}
+
+
+@pytest.mark.parametrize("command", [GRAPH, PLAY], ids=["inventory", "playbook"])
+def test_a_refused_fleet_ends_the_command_and_says_each_finding_once(tmp_path, command):
+    put(tmp_path, one__fleet_yml=GOOD.replace("port: 2526", "port: 02526").replace("host: mta2", "host: mta9"))
+    for source in ("one/fleet.yml", "one"):
+        code, text = run(tmp_path, *command, source)
+        assert code == plugin.PARSER_ERROR
+        for finding in ("streams.bulk.port", "streams.bulk.addresses[1].host"):
+            assert text.count(finding) == 1
+        for noise in ("'yaml' plugin", "'ini' plugin", "'auto' plugin", "Traceback", "ran on"):
+            assert noise not in text
+
+
+def test_a_good_fleet_needs_no_configuration(tmp_path):
+    put(tmp_path, one__fleet_yml=FLEET, one__fleet_d__bulk_yml="plugin: mailops.mta.fleet\n" + BULK)
+    for source in ("one/fleet.yml", "one"):
+        code, text = run(tmp_path, *GRAPH, source)
+        assert (code, "WARNING" in text) == (0, False)
+        assert "@stream_bulk:" in text
+
+
+@pytest.mark.parametrize(
+    ("files", "sources", "environment", "says"),
+    [
+        ({"mail_yml": GOOD}, ["mail.yml"], {}, ["mail.yml", ".fleet.yml"]),
+        ({"one__fleet_yml": GOOD, "two__fleet_yml": GOOD}, ["one", "two"], {}, ["one/fleet.yml", "two/fleet.yml"]),
+        ({"one__fleet_yml": GOOD, "one__x_fleet_yml": GOOD}, ["one"], {}, ["one/fleet.yml", "one/x.fleet.yml"]),
+        ({"fleet_yml": GOOD, "hosts_ini": "fleet\n"}, ["hosts.ini", "fleet.yml"], {}, ["hosts.ini", "'fleet'"]),
+        ({"fleet_yml": ""}, ["fleet.yml"], OURS_FIRST, ["plugin: missing", "streams: nothing"]),
+        ({"fleet_yml": GOOD.replace("mta.fleet", "mta.flet")}, ["fleet.yml"], OURS_FIRST, ["mailops.mta.flet'"]),
+        ({"fleet_yml": "a: [1"}, ["fleet.yml"], OURS_FIRST, ["no valid YAML"]),
+        ({}, ["fleet.yml"], OURS_FIRST, ["cannot be read"]),
+    ],
+    ids=[
+        "misnamed",
+        "two sources",
+        "one folder",
+        "a host named fleet",
+        "empty",
+        "wrong plugin",
+        "no YAML",
+        "unreadable",
+    ],
+)
+def test_what_is_no_single_fleet_ends_the_command(tmp_path, files, sources, environment, says):
+    put(tmp_path, **files)
+    if not files:
+        (tmp_path / "fleet.yml").symlink_to("nowhere")
+    arguments = [each for source in sources for each in ("-i", source)]
+    code, text = run(tmp_path, "inventory", "--graph", *arguments, **environment)
+    assert code == plugin.PARSER_ERROR
+    assert all(each in text for each in says), text
+    assert "@all" not in text
+
+
+def test_one_fleet_named_twice_and_a_refreshed_one_are_one_fleet(tmp_path):
+    put(tmp_path, one__fleet_yml=GOOD)
+    refresh = "- hosts: fleet\n  gather_facts: false\n  tasks: [{ansible.builtin.meta: refresh_inventory}]\n"
+    put(tmp_path, refresh_yml=refresh + PING)
+    code, text = run(tmp_path, "playbook", "refresh.yml", "-i", "one", "-i", "one/fleet.yml")
+    assert code == 0
+    assert "ran on mta2" in text
+
+
+def test_an_older_core_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "trust_as_template", None)
+    with pytest.raises(Refused, match=r"ansible-core 2\.19 or newer"):
+        load(tmp_path, {"fleet.yml": GOOD})

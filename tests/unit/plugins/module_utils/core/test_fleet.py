@@ -1234,3 +1234,167 @@ def test_reports_to_another_zone_of_ours_are_authorised():
     records = {(record["name"], record["type"]): record["values"] for record in derive.record_sets(parsed)}
     assert records[("example.net._report._dmarc.example.com", "TXT")] == ["v=DMARC1"]
     assert ("tx.example.com._report._dmarc.example.com", "TXT") not in records
+
+
+FLEET_WIDE = [
+    ("dkim", {"rsa_bits": 2050}, "dkim.rsa_bits"),
+    ("dkim", {"rsa_bits": "x"}, "dkim.rsa_bits"),
+    ("dkim", {"selector": "Mail_1"}, "dkim.selector"),
+    ("dkim", {"algorithms": ["dsa"]}, "dkim.algorithms[0]"),
+    ("dkim", {"delegate": "keys.example.org"}, "dkim.delegate"),
+    ("dkim", {"keep_retired_seconds": 60}, "dkim.keep_retired_seconds"),
+    ("dkim", {"rotation": {"every_days": 1}}, "dkim.rotation.every_days"),
+    ("dkim", {"slots": ["a", "b"]}, "dkim.slots"),
+    ("dmarc", {"policy": "x"}, "dmarc.policy"),
+    ("dmarc", {"rua": ["d@reports.example.org"]}, "dmarc.rua"),
+    ("mta_sts", {"mode": "x"}, "mta_sts.mode"),
+    ("mta_sts", {"mode": "enforce", "host": "web9", "addresses": ["203.0.113.80"]}, "mta_sts.host"),
+    ("mta_sts", {"mode": "enforce", "host": "mta1", "addresses": ["x"]}, "mta_sts.addresses[0]"),
+    ("tls_rpt", ["x"], "tls_rpt[0]"),
+    ("bimi", {"logo": "x"}, "bimi.logo"),
+    ("bimi", {"logo": "https://example.com/l.svg"}, "bimi"),
+    ("caa", {"issue": ["-"]}, "caa.issue[0]"),
+    ("verifications", ["v=spf1 -all"], "verifications[0]"),
+    ("warmup", {"messages_per_day": [0]}, "warmup.messages_per_day[0]"),
+    ("ttl_seconds", 1, "ttl_seconds"),
+    ("queue_life_seconds", 1, "queue_life_seconds"),
+    ("max_message_bytes", 1, "max_message_bytes"),
+    ("remove_received", 1, "remove_received"),
+    ("bounce_host", "a b", "bounce_host"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "where"), FLEET_WIDE, ids=[f"{case[2]} {case[1]}" for case in FLEET_WIDE])
+def test_a_wrong_value_of_the_fleet_is_one_finding_at_its_place(key, value, where):
+    found = refused(changed((key, value)))
+    assert [finding.where for finding in found] == [where]
+
+
+def test_what_a_stream_says_itself_is_found_in_the_stream():
+    found = refused(changed(("dkim", {"rsa_bits": 2050}), ("streams/cold/dkim", {"rsa_bits": 2051, "selector": "s2"})))
+    assert [finding.where for finding in found] == ["dkim.rsa_bits", "streams.cold.dkim.rsa_bits"]
+    found = refused(changed(("dkim", {"keep_retired_seconds": 60})))
+    assert "(streams transactional, bulk, cold)" in found[0].why
+
+
+CAA = {"issue": ["a.example"], "issuewild": ["b.example"], "iodef": "mailto:c@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        ({"issue": ["x.example"]}, {**CAA, "issue": ["x.example"]}),
+        ({"issuewild": []}, {**CAA, "issuewild": []}),
+        ({"iodef": "https://x.example/"}, {**CAA, "iodef": "https://x.example/"}),
+        ({"iodef": None}, {**CAA, "iodef": None}),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_what_a_stream_says_of_caa_goes_before_what_the_fleet_says_key_by_key(own, wanted):
+    parsed, findings = fleet.parse(changed(("caa", CAA), ("streams/cold/caa", own)))
+    assert findings == []
+    shown = {
+        name: stream.caa
+        and {key: list(value) if isinstance(value, tuple) else value for key, value in vars(stream.caa).items()}
+        for name, stream in parsed.streams.items()
+    }
+    assert shown == {"transactional": CAA, "bulk": CAA, "cold": wanted}
+
+
+MAPPED = "::ffff:203.0.113.99"
+ADDRESSES = [
+    ("hosts/mta1/ansible_host", MAPPED, "hosts.mta1.ansible_host"),
+    ("hosts/mta1/ansible_host", "::FFFF:cb00:7163", "hosts.mta1.ansible_host"),
+    ("hosts/mta1/listen", [MAPPED], "hosts.mta1.listen[0]"),
+    ("hosts/mta1/bounce_listen", [MAPPED], "hosts.mta1.bounce_listen[0]"),
+    (f"{S}/addresses/0/ip", MAPPED, "streams.transactional.addresses[0].ip"),
+    (f"{S}/addresses/0/ip6", MAPPED, "streams.transactional.addresses[0].ip6"),
+    (f"{S}/inject_from", [f"{MAPPED}/128"], "streams.transactional.inject_from[0]"),
+    ("front", {"port": 2500, "default": "bulk", "inject_from": [MAPPED]}, "front.inject_from[0]"),
+    ("mta_sts", {"mode": "testing", "host": "mta1", "addresses": [MAPPED]}, "mta_sts.addresses[0]"),
+    ("zones/example.com/options", {"servers": [MAPPED]}, "zones.example.com.options.servers[0]"),
+    ("zones/example.com/options", {"servers": [f"[{MAPPED}]:5353"]}, "zones.example.com.options.servers[0]"),
+    ("records", [{**RECORD, "type": "AAAA", "values": [MAPPED]}], "records[0].values"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "where"), ADDRESSES, ids=[f"{case[0]} {case[1]}" for case in ADDRESSES])
+def test_an_ipv4_address_in_ipv6_form_is_refused_wherever_one_is_read(path, value, where):
+    found = refused(changed((path, value)))
+    assert [finding.where for finding in found] == [where]
+    assert "203.0.113.99" in f"{found[0].why} {found[0].remedy}".replace(MAPPED, "")
+
+
+def test_a_network_around_all_of_ipv4_in_ipv6_form_is_an_open_relay():
+    for network in ("::fffe:0:0/95", "::/64", "::/16"):
+        assert "open relay" in refused(changed((f"{S}/inject_from", [network])))[0].why
+
+
+@pytest.mark.parametrize(
+    "ip", ["10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "240.0.0.1", "fd00::1", "fec0::1"]
+)
+def test_a_private_address_of_a_pool_is_a_warning_outside_a_lab(ip):
+    entry = {"ip": ip, "host": "mta1"} if "." in ip else {"ip": "203.0.113.10", "ip6": ip, "host": "mta1"}
+    parsed, findings = fleet.parse(changed((f"{S}/addresses/0", entry)))
+    assert parsed is not None
+    assert [finding.found for finding in findings if "not routed" in finding.why] == [f"'{ip}'"]
+    _parsed, findings = fleet.parse(
+        changed(
+            (f"{S}/addresses/0", entry), (f"{S}/domain", "acme.test"), ("zones/acme.test", {"provider": "external"})
+        )
+    )
+    assert not [finding for finding in findings if "not routed" in finding.why]
+
+
+def test_the_stand_in_of_tests_is_a_warning_and_no_suggestion():
+    parsed, findings = fleet.parse(changed(("zones/example.com", {"provider": "memory"})))
+    assert parsed is not None
+    assert [(finding.where, finding.severity) for finding in findings] == [("zones.example.com.provider", WARNING)]
+    assert "memory" not in findings[0].remedy
+    assert "memory" not in str(refused(changed(("zones/example.com/provider", "memry")))[0]).replace("memry", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "right", "wrong"),
+    [
+        (
+            "hosts/mta1/interface",
+            ["eth0", "enp3s0f1", "eth0.100", "br-12ab", "x" * 15, None, ""],
+            ["x" * 16, "a/b", "a b", "-a", "..", "eth0\nlink del eth0", "é", "a:1", 5.5, ["eth0"]],
+        ),
+        ("zones/example.com/credentials", ["pdns", "pdns_2", "a.b-c"], ["a b", "-a", "a\nb", "x" * 65, "é", {"a": 1}]),
+    ],
+)
+def test_names_of_interfaces_and_credentials_are_strict(path, right, wrong):
+    for value in right:
+        assert fleet.parse(changed((path, value)))[0] is not None
+    for value in wrong:
+        assert path.replace("/", ".") in [finding.where for finding in refused(changed((path, value)))]
+    for value in ("rx 1", "rx1\n", "-rx", "rx/1"):
+        sink = {"sink_domain": "sink.example.org", "sink_host": value}
+        assert [finding.where for finding in refused(changed(("verify", sink)))] == ["verify.sink_host"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("hosts/mta2/listen", ["x"]),
+        (f"{S}/domain", "a b"),
+        ("streams/cold/addresses/0/ip", "x"),
+        ("streams/bulk/addresses", [{"ip": "203.0.113.20"}, {"ip": "x", "host": "mta2"}]),
+        ("domain", "a b"),
+        ("zones/example.org", {"provider": "memory", "signed": "x"}),
+        ("mta_sts", {"host": "mta1", "addresses": ["x"]}),
+    ],
+    ids=str,
+)
+def test_nothing_false_follows_another_error(change):
+    found = fleet.parse(changed(change, ("front", {"port": 2500, "default": "transactional"})))[1]
+    assert found
+    for finding in found:
+        assert finding.severity == ERROR or "provider" in finding.where
+        assert "invalid.invalid" not in str(finding)
+        assert not finding.where.startswith("front")
+    places = [finding.where for finding in found]
+    assert not [(one, other) for one in places for other in places if one.startswith(f"{other}[")]
