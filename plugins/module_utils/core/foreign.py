@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Union
+from typing import Any
 
 LONGEST = 4000  # characters of one text that a person is shown
 
@@ -24,12 +24,7 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return "".join([each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text])
 
 
-def printable_lines(text: str) -> str:
-    """The same for a text of several lines, of any length."""
-    return "\n".join([printable(line, len(line)) for line in text.split("\n")])
-
-
-def parsed(text: Union[str, bytes]) -> Any:
+def parsed(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError, also where it is nested too deep to be read."""
     try:
         return json.loads(text)

@@ -100,6 +100,21 @@ def address(text: str) -> str:
     return str(ipaddress.ip_address(str(text).strip()))
 
 
+def reach(host: str) -> str:
+    """How far what is sent to ``host`` in clear text gets: ``host`` itself, an inner ``network``, or the ``world``.
+
+    Only an address tells; what a name leads to is for others to say. ``localhost`` is the host (RFC 6761 6.3).
+    """
+    if host == "localhost":
+        return "host"
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return "world"
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return "host" if ip.is_loopback else "world" if ip.is_global else "network"
+
+
 def is_ipv6(ip: str) -> bool:
     return ":" in ip
 

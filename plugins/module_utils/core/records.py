@@ -47,7 +47,8 @@ def canonical(rtype: str, value: str) -> str:
     words = value.split()
     if rtype in _NAMED:
         count = _NAMED[rtype]
-        if len(words) != count + 1 or not all(word.isascii() and word.isdigit() and int(word) < 65536 for word in words[:count]):
+        numbers = words[:count]
+        if len(words) != count + 1 or not all(each.isdecimal() and int(each) < 65536 for each in numbers):
             raise ValueError(f"{rtype} data are {count} number(s) below 65536 and a name" if count else "it is no name")
         return " ".join([*(str(int(word)) for word in words[:count]), canonical_name(words[count])]).rstrip(" ") or "."
     if rtype == "CAA" and len(words) > 2:
