@@ -254,6 +254,16 @@ def secrets(given):
     return found
 
 
+def in_clear_text(credentials):
+    """The entries whose key crosses a network unencrypted, and where to."""
+    for label, given in credentials.items():
+        for name in ("url", "login_url") if isinstance(given, dict) else ():
+            with suppress(ValueError):
+                parsed = urllib.parse.urlsplit(str(given.get(name) or ""))
+                if parsed.scheme == "http" and parsed.hostname and names.reach(parsed.hostname) != "host":
+                    yield label, parsed.hostname
+
+
 def trimmed(credentials):
     """Keys as they were meant: what came from a file or a YAML block ends in a line break."""
     return {key: value.strip() if isinstance(value, str) else value for key, value in credentials.items()}
@@ -391,6 +401,11 @@ def main():
         module.fail_json(msg=f"{what}:\n{report(every)}", **result)
     for finding in every:
         module.warn(str(finding))
+    for label, host in in_clear_text(params["credentials"] or {}):
+        module.warn(
+            f"credentials '{label}': the key goes to {host} in clear text, and who reads that network has it. "
+            f"Have TLS put before the service and write https."
+        )
     module.exit_json(**result)
 
 

@@ -74,10 +74,10 @@ missing:
   sample: []
 """
 
-import json
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.core import foreign
 
 DEFERRED = "deferred"  # it will come again
 
@@ -94,7 +94,7 @@ def complete_lines(path: str, offset: int) -> tuple[list[dict], int]:
     entries = []
     for line in data[:end].splitlines():
         try:
-            entry = json.loads(line)
+            entry = foreign.parsed(line)
         except ValueError:
             continue
         if isinstance(entry, dict):

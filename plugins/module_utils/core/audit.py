@@ -123,7 +123,7 @@ def _authorities(zone: Zone, delegated: Answer, world: World, notes: Notes) -> l
 def _serial(answer: Answer) -> Optional[int]:
     for value in answer.values:
         words = value.split()
-        if len(words) == 7 and words[2].isascii() and words[2].isdigit():
+        if len(words) == 7 and words[2].isdecimal():
             return int(words[2])
     return None
 

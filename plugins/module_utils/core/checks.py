@@ -266,7 +266,7 @@ def _ssh_stays_open(fleet: Fleet) -> Iterable[Finding]:
 
 
 def _number(value: Any) -> int:
-    return int(value) if str(value).isdigit() else 0
+    return int(value) if str(value).isdecimal() else 0
 
 
 def _separate_streams_are_separate(fleet: Fleet) -> Iterable[Finding]:

@@ -23,11 +23,6 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return visible(text)
 
 
-def printable_lines(text: str) -> str:
-    """The same for a text of several lines, of any length."""
-    return "\n".join([printable(line, len(line)) for line in text.split("\n")])
-
-
 def parsed(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError, also where it is nested too deep to be read."""
     try:

@@ -4,8 +4,8 @@
 """DNS messages on the wire: questions written, replies read (RFC 1035 4, RFC 2181, RFC 3597, RFC 6891).
 
 A reply comes from strangers. Reading one raises Malformed or nothing, and takes time in proportion to its size: a
-compression pointer leads back only, and few of them make a name, so no name loops or takes long. Names and values come
-out canonical, see answers.
+compression pointer leads back only, and a name has as many as labels at most. Names and values come out canonical, see
+answers.
 """
 
 from __future__ import annotations

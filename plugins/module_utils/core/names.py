@@ -105,6 +105,21 @@ def mapped(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Optional[ipaddr
     return ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
 
 
+def reach(host: str) -> str:
+    """How far what is sent to ``host`` in clear text gets: ``host`` itself, an inner ``network``, or the ``world``.
+
+    Only an address tells; what a name leads to is for others to say. ``localhost`` is the host (RFC 6761 6.3).
+    """
+    if host == "localhost":
+        return "host"
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return "world"
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return "host" if ip.is_loopback else "world" if ip.is_global else "network"
+
+
 def is_ipv6(ip: str) -> bool:
     return ":" in ip
 

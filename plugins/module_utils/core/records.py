@@ -48,7 +48,9 @@ def canonical(rtype: str, value: str) -> str:
     if rtype in _NAMED:
         count = _NAMED[rtype]
         numbers = words[:count]
-        if len(words) != count + 1 or not all(one.isascii() and one.isdigit() and int(one) < 65536 for one in numbers):
+        if len(words) != count + 1 or not all(
+            each.isascii() and each.isdecimal() and int(each) < 65536 for each in numbers
+        ):
             raise ValueError(f"{rtype} data are {count} number(s) below 65536 and a name" if count else "it is no name")
         return " ".join([*(str(int(word)) for word in words[:count]), canonical_name(words[count])]).rstrip(" ") or "."
     if rtype == "CAA" and len(words) > 2:

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import rotation, text
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
 from ansible_collections.mailops.mta.plugins.module_utils.core.rotation import (
     ACTIVE,
     COMING,
@@ -155,7 +156,8 @@ def lines(done: Done, rows: Sequence[dict[str, Any]], steps: Sequence[str]) -> l
             found.append(f"  and {len(waits) - _SHOWN_WAITS} more, all in 'waits'")
     if done.findings:
         found += ["", "Findings:", *(f"  {finding}" for finding in done.findings)]
-    return [*found, "", _after(done, rows)]
+    # What hosts and DNS servers said stands in it.
+    return [printable(line, len(line)) for line in (*found, "", _after(done, rows))]
 
 
 def _ended(name: tuple[str, str], key: KeyState) -> Iterable[str]:

@@ -17,6 +17,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, records, zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
 from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet, State
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Leaving, Plan, Retire, Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import servers
@@ -430,7 +431,7 @@ def _text(zone: str, sets: Iterable[Optional[RecordSet]]) -> str:
             lines.extend(f"{record_set.name} lists {manifest.describe(value)}" for value in record_set.values)
         else:
             lines.extend(record_set.lines())
-    return "".join(f"{line}\n" for line in sorted(lines))
+    return "".join(f"{printable(line, len(line))}\n" for line in sorted(lines))
 
 
 def _joined(state: State, seen: State, names: Collection[str]) -> State:

@@ -22,6 +22,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
+from ansible_collections.mailops.mta.plugins.module_utils.core import names
+
+CLEAR_TEXT_REMEDY = "write https, or, where the service has no TLS, the address that it has in an inner network"
 MAX_BODY = 256 * 1024 * 1024
 _WHOLE = 6  # one request may take this many times the time limit of a single wait
 _HEADER = re.compile(r"[\x20-\x7e]*\Z")
@@ -115,6 +118,8 @@ class HttpClient:
         parsed = urllib.parse.urlsplit(url)
         if parsed.scheme not in ("http", "https") or not parsed.hostname:
             raise ValueError(f"'{url}' is no http or https address")
+        if parsed.scheme == "http" and names.reach(parsed.hostname) == "world":
+            raise ValueError(f"the key would go to {parsed.hostname} in clear text; {CLEAR_TEXT_REMEDY}")
         if not all(_HEADER.match(value) for value in headers.values()):
             # http.client would name the value in its error.
             raise ValueError("a key holds a line break or a character beyond ASCII")

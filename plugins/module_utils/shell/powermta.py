@@ -23,7 +23,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_dkim, powermta_set
+from ansible_collections.mailops.mta.plugins.module_utils.core import (
+    foreign,
+    powermta_checks,
+    powermta_dkim,
+    powermta_set,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta import KEYS_END
 from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import LOAD, NOTHING, RELOAD, RESTART, START
@@ -144,7 +149,7 @@ def cli(*arguments: str) -> Any:
     """What ``pmta --json`` answers to a command, as data. Raises PowermtaError."""
     done = _run(["pmta", "--json", *arguments])
     try:
-        return json.loads(done.stdout)
+        return foreign.parsed(done.stdout)
     except ValueError:
         said = next((line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()), "nothing")
         raise PowermtaError(f"pmta {' '.join(arguments)} said: {said.strip()[:200]}") from None

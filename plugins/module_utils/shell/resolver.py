@@ -157,6 +157,7 @@ class _Server:
         self.lost = 0  # time-outs since the last reply
         self.lost_since = 0.0  # when the first of them was asked
         self.gone = ""  # why it is not asked any more
+        self.stalled = 0  # time-outs by TCP since the last reply by it
         self.ports: list[_Port] = []
         self.family = socket.AF_INET
         self.address: tuple[Any, ...] = ()
@@ -436,6 +437,7 @@ class _Run:
                         server.timed_out(job.sent, now, self.longest)
                         self._failed(job, server, "time-out", now)
         for stream in [stream for stream in self.streams if stream.until <= now]:
+            stream.server.stalled += 1
             stream.end("time-out by TCP", now)
 
     def refused(self, port: _Port, why: str, now: float) -> None:
@@ -482,6 +484,9 @@ class _Run:
     def _open_streams(self, now: float) -> None:
         while self.for_stream and len(self.streams) < _STREAMS:
             job, server = self.for_stream.popleft()
+            if server.stalled >= _LOST_IN_A_ROW:  # the others need the room
+                self._failed(job, server, f"time-out of {server.stalled} questions in a row by TCP", now)
+                continue
             server.spend(1, now)
             _Stream(self, job, server, now)
 
@@ -496,6 +501,7 @@ class _Run:
             reply = None
             with contextlib.suppress(message.Malformed):
                 reply = message.parse(wire)
+            server.stalled = 0
             fits = reply and wire[:2] == stream.ident and reply.repeats(job.asked)
             self._judge(job, server, reply if fits else None, now)
         self._open_streams(now)

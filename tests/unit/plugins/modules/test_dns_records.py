@@ -152,6 +152,17 @@ def test_secrets_are_found_wherever_they_stand() -> None:
     }
 
 
+def test_whose_key_crosses_a_network_in_clear_text_is_told() -> None:
+    urls = {
+        "near": "http://127.0.0.1:1",
+        "inner": "http://10.0.0.1:8081",
+        "safe": "https://a.example",
+        "odd": "http://[",
+    }
+    credentials = {label: {"url": url, "api_key": "k"} for label, url in urls.items()}
+    assert list(dns_records.in_clear_text({**credentials, "none": None})) == [("inner", "10.0.0.1")]
+
+
 def test_choices_are_the_services() -> None:
     choices = dns_records.argument_spec()["zones"]["options"]["provider"]["choices"]
     assert choices == sorted(services.NAMES)

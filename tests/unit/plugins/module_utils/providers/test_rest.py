@@ -3,10 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.providers import rest
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Garbled, ProviderError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Response
 
 
 def test_requests_of_one_account_are_spaced_whatever_their_zone() -> None:
@@ -52,6 +55,40 @@ def test_where_no_rate_is_known_nobody_waits() -> None:
 )
 def test_what_services_say_is_found_where_they_say_it(answer: Any, text: str) -> None:
     assert rest.message(answer) == text
+
+
+class Answering:
+    """A service that gives one answer to everything."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.answer = Response(status, {}, body)
+
+    def request(self, *_request: Any) -> Response:
+        return self.answer
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("body", [b"[" * 200000, b'{"a":' * 200000, b"\xff", b"{"])
+@pytest.mark.parametrize("status", [200, 400, 422, 500])
+def test_no_body_ends_the_run(status: int, body: bytes) -> None:
+    with pytest.raises(ProviderError):
+        rest.Rest(Answering(status, body), "Odd", "example.com").json("GET", "/")
+
+
+@pytest.mark.parametrize("said", ["\x1b]0;x\x07", "\u202egnp", "\x9b2J"])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 429, 500])
+def test_what_a_service_says_does_not_steer_a_terminal(status: int, said: str) -> None:
+    service = Answering(status, json.dumps({"message": f"see {said} here"}).encode())
+    with pytest.raises(ProviderError, match=r"see .* here") as caught:
+        rest.Rest(service, "Odd", "example.com").json("GET", "/")
+    assert f"{caught.value}{caught.value.why}".isprintable()
+
+
+def test_a_list_without_an_end_is_no_list() -> None:
+    with pytest.raises(Garbled):
+        list(rest.Rest(Answering(200, b""), "Odd", "example.com").pages())
 
 
 def test_what_a_request_carried_is_hidden() -> None:

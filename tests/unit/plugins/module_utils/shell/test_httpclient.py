@@ -110,11 +110,25 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         ("Thu, 01 Jan 1970 00:00:01 GMT", 0.0),
         ("soon", None),
         ("-3", None),
+        ("\u00b2", None),
+        ("\u0663", None),
         ("", None),
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
     assert httpclient.retry_after(httpclient.Response(429, {"retry-after": text}, b""), now=lambda: 60.0) == seconds
+
+
+@pytest.mark.parametrize("host", ["api.example.com", "pdns", "8.8.8.8", "[2606:4700::1111]", "[::ffff:8.8.8.8]"])
+def test_no_key_goes_out_in_clear_text(host: str) -> None:
+    with pytest.raises(ValueError, match="clear text; write https"):
+        httpclient.HttpClient(f"http://{host}", {"X-API-Key": "k"})
+    httpclient.HttpClient(f"https://{host}", {"X-API-Key": "k"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "10.1.2.3", "192.168.0.9", "[fd00::1]"])
+def test_a_service_without_tls_is_reached_in_an_inner_network(host: str) -> None:
+    httpclient.HttpClient(f"http://{host}:8081", {"X-API-Key": "k"})
 
 
 @given(st.integers(1, 1000), st.floats(0, 1))

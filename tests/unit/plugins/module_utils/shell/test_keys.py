@@ -135,6 +135,29 @@ def test_an_open_directory_is_a_finding(store: KeyStore) -> None:
     assert "others may use it" in _why(store, KEY)
 
 
+@pytest.mark.parametrize("slash", ["", "/", "/.", "//"])
+def test_what_a_link_leads_to_is_not_touched(store: KeyStore, slash: str) -> None:
+    away = Path(store.directory).parent.parent / "away"
+    away.mkdir(mode=0o700)
+    (away / "letter.new").write_text("not ours")
+    link = Path(store.directory)
+    link.parent.mkdir()
+    link.symlink_to(away)
+    with pytest.raises(StoreError, match="no directory"), KeyStore(f"{link}{slash}", "openssl").locked(5):
+        pass
+    assert [path.name for path in away.iterdir()] == ["letter.new"]
+
+
+def test_a_directory_that_others_may_use_is_not_touched(store: KeyStore) -> None:
+    directory = Path(store.directory)
+    directory.mkdir(parents=True)
+    (directory / "letter.new").write_text("not ours")
+    directory.chmod(0o777)
+    with pytest.raises(StoreError, match="others may use it"), store.locked(5):
+        pass
+    assert [path.name for path in directory.iterdir()] == ["letter.new"]
+
+
 def _hold(directory: str, end: multiprocessing.connection.Connection) -> None:
     with KeyStore(directory, "openssl").locked(5):
         end.send("held")

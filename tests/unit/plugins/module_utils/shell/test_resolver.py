@@ -249,6 +249,14 @@ def test_a_stalled_stream_keeps_nobody_waiting(net: Net) -> None:
     assert done[199] - begin < 0.5
 
 
+def test_a_server_whose_streams_all_stall_is_asked_few(net: Net) -> None:
+    server = net.serve(truncated)
+    begin = net.now
+    answers = net.resolver([server.text], 0.5, tries=1).ask(questions(400))
+    assert {answer.status for answer in answers.values()} == {UNKNOWN}
+    assert net.now - begin < 5.0  # one after the other they would take 400 / 16 * 0.5 seconds
+
+
 @pytest.mark.parametrize(
     "by_tcp", [lambda query: b"\0", lambda query: None, lambda query: respond(query).to_wire()[1:]]
 )
