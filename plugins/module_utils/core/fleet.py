@@ -219,11 +219,16 @@ def _once(findings: Sequence[Finding], document: Mapping[str, Any]) -> list[Find
         else:
             streams.setdefault(finding, [])
     # What is wrong beneath a place is no part of the value there: the place seems to be empty, and is not.
-    wrong = [finding.where for finding in streams if finding.found not in _EMPTY]
+    wrong = {
+        finding.where[: part.start()]
+        for finding in streams
+        if finding.found not in _EMPTY
+        for part in re.finditer(r"[.\[]|\Z", finding.where)
+    }
     streams = {
         finding: names
         for finding, names in streams.items()
-        if finding.found not in _EMPTY or not any(_within(place, finding.where) for place in wrong)
+        if finding.found not in _EMPTY or finding.where not in wrong
     }
     return [
         replace(finding, why=f"{finding.why} (stream{'s' if len(names) > 1 else ''} {', '.join(names)})")
@@ -231,10 +236,6 @@ def _once(findings: Sequence[Finding], document: Mapping[str, Any]) -> list[Find
         else finding
         for finding, names in ((finding, list(dict.fromkeys(names))) for finding, names in streams.items())
     ]
-
-
-def _within(place: str, where: str) -> bool:
-    return place == where or place.startswith((f"{where}.", f"{where}["))
 
 
 def _steps(where: str) -> list[str]:

@@ -405,7 +405,7 @@ def _ucl_array(rest: list[_Token], key: str) -> list[Any]:
 
 # Keys as they lie in files
 
-_PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----\s+(.*?)-----END \1-----", re.DOTALL)
+_PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
 _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")  # RFC 8017 A.1: rsaEncryption, NULL
 _ED25519_HEAD = bytes.fromhex("302e020100300506032b657004220420")  # RFC 8410 7, what stands before the seed
 

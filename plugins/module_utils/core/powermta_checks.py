@@ -73,7 +73,7 @@ MISTAKES: Mapping[str, tuple[str, str]] = {
 _TWICE = "the manual does not say whether their lines are put together or the last one counts"
 # Lines that PowerMTA takes once only.
 _ONCE = frozenset({"records", "pattern-list", "pickup"})
-_RATE = re.compile(r"\d+/\d+")
+_RATE = re.compile(r"\d/\d")
 _RATES = frozenset({"rate", "data_rate"})
 
 

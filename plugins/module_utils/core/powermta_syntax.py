@@ -32,7 +32,7 @@ _MAX_REGEX_LINES = 8  # how far the end of a regex is looked for
 _DIRECTIVE = re.compile(r"([A-Za-z][A-Za-z0-9.-]*|\*)(?:[ \t]+(.*))?\Z", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9.-]*")
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9-]*)(?=[ \t>])([^<>]*)>\Z")
-_BROKEN_TAG = re.compile(r"<[ \t]*(/?)[ \t]*([A-Za-z][A-Za-z0-9-]*)([^<>]*)(>?)")
+_BROKEN_TAG = re.compile(r"<[ \t]*(?:(/)[ \t]*)?([A-Za-z][A-Za-z0-9-]*)([^<>]*)(>?)")
 _TAG_IN_VALUE = re.compile(r"<(/?)([A-Za-z][A-Za-z-]*)(?=[ \t>])[^<>\"]*>\Z")
 _REGEX = re.compile(r"/(?:[^/\\]|\\.)*/", re.DOTALL)
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
@@ -364,7 +364,7 @@ class _Parser:
             )
             self.broken(place, source)
             return
-        closes, tag, argument, end = match.groups()
+        closes, tag, argument, end = match.groups("")
         rest = code[match.end() :]
         what = f"<{closes}{tag}>"
         if rest:
