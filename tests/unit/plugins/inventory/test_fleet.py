@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.inventory.fleet import InventoryMod
 FLEET = """\
 plugin: mailops.mta.fleet
 domain: example.com
-bounce_host: bounces.example.com
+bounce_host: bounces.example.org
 key_host: mta1
 hosts:
   mta1: {ansible_host: 10.0.0.11, ansible_port: 2222}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 TOP = """\
 plugin: mailops.mta.fleet
 domain: example.com
-bounce_host: bounces.example.com
+bounce_host: bounces.example.org
 key_host: mta1
 hosts:
   mta1: {ansible_host: 10.0.0.11}
