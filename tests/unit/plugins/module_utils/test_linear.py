@@ -242,9 +242,9 @@ UNITS = (
     ">",
 )
 READERS: dict[str, tuple[Callable[[str], object], str]] = {  # each with what makes it read on
-    "SPF": (lambda text: tags.parse_spf.__wrapped__(text), "v=spf1 "),
-    "SPF network": (lambda text: tags.parse_spf.__wrapped__(text), "v=spf1 ip4:"),
-    "SPF macro": (lambda text: tags.parse_spf.__wrapped__(text), "v=spf1 exists:%{i"),
+    "SPF": (tags.parse_spf.__wrapped__, "v=spf1 "),
+    "SPF network": (tags.parse_spf.__wrapped__, "v=spf1 ip4:"),
+    "SPF macro": (tags.parse_spf.__wrapped__, "v=spf1 exists:%{i"),
     "DMARC": (tags.parse_dmarc, "v=DMARC1; p=none; rua=a"),
     "is DMARC": (tags.is_dmarc, "v"),
     "DKIM": (tags.parse_dkim, "v=DKIM1; p=a"),

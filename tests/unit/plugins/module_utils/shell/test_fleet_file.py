@@ -291,7 +291,7 @@ def secret(place):
     ("spoil", "says"),
     [
         (lambda place: place.mkdir(), "no regular file"),
-        (lambda place: os.mkfifo(place), "no regular file"),
+        (os.mkfifo, "no regular file"),
         (lambda place: place.symlink_to("nowhere"), "No such file"),
         (secret, "out of its folder"),
         (lambda place: place.write_bytes(b"streams: {}\n# \xff\n"), "line 2"),
