@@ -190,7 +190,8 @@ def run(directory, *arguments, **environment):
         **environment,
     }
     known = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    command = [sys.executable, "-m", "ansible", *arguments]
+    # Not "python -m ansible", which finds no programs where ansible-test puts ansible on the path.
+    command = [sys.executable, str(Path(sys.executable).with_name(f"ansible-{arguments[0]}")), *arguments[1:]]
     ended = subprocess.run(
         command, cwd=directory, env={**known, **settings}, capture_output=True, text=True, check=False
     )
