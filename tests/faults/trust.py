@@ -166,7 +166,7 @@ class World:
         (WORK / "canary-logins").mkdir()
         (WORK / "canary-logins" / "bulklogin").write_text(SECRETS["file of the controller"])
         (WORK / "honest.json").write_text(json.dumps(ANSWER))
-        other = {"name": "www.yourdomain.example", "type": "A", "values": ["192.0.2.66"], "reason": MARK}
+        other = {"name": "www.yourdomain.example", "type": "A", "values": ["192.0.2.66"], "reason": "x"}
         said = {**ANSWER, "ansible_facts": facts(), "records": [other]}
         (WORK / "taken.json").write_text(json.dumps(said))
         variables = {name: self.interpreter(name) for name in HOSTS}
