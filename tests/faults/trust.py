@@ -379,12 +379,15 @@ def key_host_away() -> int:
     code, output = world.play("site")
     records = world.sent("fleet").partition("=== dns_records")[2].partition("\n=== ")[0]
     finished = "=== postfix_instances" in world.sent("other")
+    listed, _output = world.play("dns_registry")
+    listed_without = listed == 0 and "=== dns_audit" in world.sent("fleet")
     plan, planned = World((), away=("first", "keys", "other", "power")).play("dns", "--check", "--diff")
     held = {
         "site.yml is red": code != 0,
         "it names the key host": "key host keys cannot be reached" in output,
         "another host is finished": finished,
         "DNS is published": "203.0.113.10" in records,
+        "dns_registry.yml names the records without it": listed_without,
         "nothing is deleted": re.search(r'\\?"retire\\?": \\?"never', records) is not None,
         "dns.yml --check works without hosts": plan == 0,
         "it says what it has not": "were not checked" in planned,
