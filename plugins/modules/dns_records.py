@@ -48,6 +48,13 @@ options:
     required: true
   zones:
     required: true
+  dkim_records:
+    description:
+      - The record sets of DKIM keys, in the shape of O(records), as the key host gives them (RV(mailops.mta.dkim_rotation#module:records)).
+      - One that is none of a DKIM key is an error, and then nothing is written. A key host decides about keys alone.
+    type: list
+    elements: dict
+    default: []
   credentials:
     description:
       - Access to the services, by name; see the table in docs/dns.md for what each takes. Only values that are no
@@ -227,6 +234,7 @@ def argument_spec():
         "owner": {"type": "str", "required": True},
         "zones": {**dns_arguments.ZONES, "required": True},
         "records": dns_arguments.RECORDS,
+        "dkim_records": {**dns_arguments.RECORDS, "required": False, "default": []},
         "credentials": {"type": "dict", "default": {}, "no_log": True},
         "retire": {"type": "str", "choices": ["due", "never", "now"], "default": "due"},
         "retire_after_days": {"type": "int", "default": 10},
@@ -291,7 +299,8 @@ def jobs(params):
         if name in zones:
             findings.append(Finding(f"zone {name}", "given twice", "one service writes it", "leave one entry"))
         zones[name] = zone
-    wanted, problems = core_zones.assign(zones, params["records"])
+    findings.extend(core_zones.not_of_keys(params["dkim_records"]))
+    wanted, problems = core_zones.assign(zones, params["records"] + params["dkim_records"])
     findings.extend(problems)
     result = []
     external = []

@@ -173,9 +173,13 @@ class World:
         (WORK / "fleet.yml").write_text(FLEET.format(**{name: flow(one) for name, one in variables.items()}))
         (WORK / "rx.yml").write_text(json.dumps({"all": {"hosts": {"rx1": variables["rx1"]}}}))
         (WORK / "host_vars" / "fleet.yml").write_text(
-            yaml.safe_dump({"ansible_python_interpreter": self.script("fleet", FILES, "honest.json")})
+            yaml.safe_dump({"ansible_python_interpreter": self.script("fleet", self.on_the_controller(), "honest.json")})
         )
         (WORK / "group_vars" / "all.yml").write_text(yaml.safe_dump(self.operator()))
+
+    def on_the_controller(self) -> tuple[str, ...]:
+        """The modules that run for real. dns_records is to refuse what a taken key host gives, before it asks a server."""
+        return (*FILES, "dns_records") if "keys" in self.taken else FILES
 
     def operator(self) -> dict[str, Any]:
         """What the operator has set, where facts of a host would beat it."""
@@ -325,7 +329,8 @@ def judge(world: World, playbook: str, before: dict[str, str]) -> list[str]:
     if re.search(r'\\?"force\\?": true', told) and playbook in ("dns", "site", "rotate_dkim"):
         problems.append("the safety limit of DNS was switched off")
     published = told.partition("=== dns_records")[2].partition("\n=== ")[0]
-    if "192.0.2.66" in published:
+    refused = "none of a DKIM key" in (WORK / f"{playbook}.log").read_text()
+    if "192.0.2.66" in published and not refused:
         problems.append("a record that the fleet file does not have is published")
     if re.search(r'\\?"retire\\?": \\?"now', told):
         problems.append("records are deleted at once")
@@ -381,6 +386,10 @@ def key_host_away() -> int:
     finished = "=== postfix_instances" in world.sent("other")
     listed, _output = world.play("dns_registry")
     listed_without = listed == 0 and "=== dns_audit" in world.sent("fleet")
+    proof, proved = world.play("verify")
+    proof_made = "=== alignment_info" in world.sent("fleet")
+    audit, audited = world.play("dns_audit")
+    audit_made = "=== dns_audit" in world.sent("fleet")
     plan, planned = World((), away=("first", "keys", "other", "power")).play("dns", "--check", "--diff")
     held = {
         "site.yml is red": code != 0,
@@ -388,6 +397,10 @@ def key_host_away() -> int:
         "another host is finished": finished,
         "DNS is published": "203.0.113.10" in records,
         "dns_registry.yml names the records without it": listed_without,
+        "verify.yml looks at the rest": proof_made,
+        "verify.yml is red and says why": proof != 0 and "keys and their records were not checked" in proved,
+        "dns_audit.yml looks at the rest": audit_made,
+        "dns_audit.yml is red and says why": audit != 0 and "keys and their records were not checked" in audited,
         "nothing is deleted": re.search(r'\\?"retire\\?": \\?"never', records) is not None,
         "dns.yml --check works without hosts": plan == 0,
         "it says what it has not": "were not checked" in planned,

@@ -117,6 +117,30 @@ def claim(name: str, text: str) -> tuple[str, str]:
     return ("text", text)
 
 
+def not_of_keys(declared: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    """A finding for each record that a key host declares and that is none of a DKIM key.
+
+    A key host decides about keys and about no other record. Below ``_domainkey`` stand keys and aliases that lead to
+    keys; keys of a delegated domain stand elsewhere, and their text shows that they are keys (RFC 6376 3.6.1).
+    """
+    return [
+        Finding(
+            f"record {entry['name']} {entry['type']}",
+            "the key host gives it, and it is none of a DKIM key",
+            "a key host that nobody took gives no other record",
+            "see who else is on the key host (docs/security.md). Nothing was published",
+        )
+        for entry in declared
+        if not _is_of_key(entry)
+    ]
+
+
+def _is_of_key(entry: Mapping[str, Any]) -> bool:
+    if "_domainkey" in str(entry["name"]).lower().split(".")[1:]:
+        return entry["type"] in ("TXT", "CNAME")
+    return entry["type"] == "TXT" and all(value.startswith("v=DKIM1;") for value in entry.get("values") or ())
+
+
 def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Wanted], list[Finding]]:
     """Declared records by zone, values of one name and type united, and a finding for each that cannot stand.
 

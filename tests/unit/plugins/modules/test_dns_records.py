@@ -123,6 +123,45 @@ def test_records_of_a_key_host_come_as_they_are(
     assert run(monkeypatch, records=[key], scope="changes")["unknown_keys"] == []
 
 
+DELEGATED = {"name": "k1.brand.test.dkim.example.com", "type": "TXT", "values": ["v=DKIM1; k=rsa; p=AA"]}
+OF_KEYS = (
+    {"name": "m1._domainkey.example.com", "type": "TXT", "values": ["k=rsa; p=AA"]},
+    {"name": "m1._domainkey.example.com", "type": "CNAME", "values": [DELEGATED["name"]]},
+    DELEGATED,
+    {**DELEGATED, "values": ["v=DKIM1; p="], "state": "absent"},
+    {**DELEGATED, "values": None},  # a plan: the key is not made yet
+)
+NOT_OF_KEYS = (
+    {"name": "www.example.com", "type": "A", "values": ["192.0.2.66"]},
+    {"name": "m1._domainkey.example.com", "type": "MX", "values": ["1 a.example.com"]},
+    {"name": "m1._domainkey.example.com", "type": "NS", "values": ["a.example.com"]},
+    {"name": "_domainkey.example.com", "type": "CNAME", "values": ["a.example.com"]},
+    {"name": "example.com", "type": "TXT", "values": ["v=spf1 +all"]},
+    {"name": "example.com", "type": "TXT", "values": ['"v=spf1 " "+all"']},
+    {"name": "_dmarc.example.com", "type": "TXT", "values": ["v=DKIM1; p=AA", "v=DMARC1; p=none"]},
+    {"name": "www.example.com", "type": "CNAME", "values": ["v=DKIM1;"]},
+    {**DELEGATED, "type": "CNAME"},
+    {"name": "a.example.com", "type": "A", "values": ["192.0.2.1"], "state": "absent"},
+    {"name": "a.example.com", "type": "A", "values": None},
+)
+
+
+@pytest.mark.parametrize("record", OF_KEYS)
+def test_a_key_host_gives_records_of_keys(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone], record: dict[str, Any]
+) -> None:
+    assert not run(monkeypatch, dkim_records=[record])["failed"]
+
+
+@pytest.mark.parametrize("record", NOT_OF_KEYS)
+def test_a_key_host_gives_no_other_record(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone], record: dict[str, Any]
+) -> None:
+    refused = run(monkeypatch, dkim_records=[record])
+    assert (refused["failed"], store) == (True, {})
+    assert f"record {record['name']} {record['type']}" in refused["msg"]
+
+
 def test_records_of_zones_that_others_run_are_told(
     monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]
 ) -> None:
