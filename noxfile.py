@@ -103,7 +103,9 @@ def molecule(session: nox.Session, scenario: str) -> None:
 
 
 @nox.session
-@nox.parametrize("what", [nox.param(name, id=name) for name in ("containers", "fleet", "mail", "postfix", "powermta")])
+@nox.parametrize(
+    "what", [nox.param(name, id=name) for name in ("containers", "fleet", "foretold", "mail", "postfix", "powermta")]
+)
 def faults(session: nox.Session, what: str) -> None:
     run(session, "sh", "tests/tools/bootstrap.sh", "system")
     run(session, "sh", "molecule/image/build.sh")

@@ -214,6 +214,17 @@ serial:
   returned: success
   type: int
   sample: 17
+serial_after:
+  description: RV(serial), or in check mode the one that a run would leave where it takes a step.
+  returned: success
+  type: int
+  sample: 17
+to_be_made:
+  description: Keys that a run would make and bring to hosts, in check mode only. They have no fingerprint yet.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{domain: tx.example.com, selector: s1-2026q4, algorithm: rsa}]
 resting:
   description: Whether the store was restored or copied and nothing that it holds may be used yet.
   returned: success
@@ -423,12 +434,12 @@ def main():
             "Keys that were made before this stay. Run again when the cause is gone.",
             findings=[],
         )
-    told = {**result(report, params["steps"]), "diff": difference(report, store.directory)}
+    told = {**result(report, params["steps"], module.check_mode), "diff": difference(report, store.directory)}
     # Else Ansible sends back all that it was given, which is most of the result for a thousand domains.
     module.exit_json(changed=report.changed, invocation={"module_args": {"directory": store.directory}}, **told)
 
 
-def result(report, stepped):
+def result(report, stepped, check_mode):
     done, now, wanted = report.done, report.now, report.policies
     held = [(policy, done.store.keys_of(policy)) for policy in wanted]
     steps = [f"{policy.domain} {policy.algorithm}: {action.text}" for policy, action in done.actions]
@@ -445,6 +456,13 @@ def result(report, stepped):
         chosen = []
     return {
         "serial": done.store.serial,
+        "serial_after": done.store.serial + (1 if check_mode and done.actions else 0),
+        "to_be_made": [
+            {"domain": policy.domain, "selector": key.selector, "algorithm": policy.algorithm}
+            for policy, keys in held
+            for key in keys
+            if key.state == rotation.NEW and not key.record
+        ],
         "resting": done.resting,
         "moving": any(rotation.is_moving(keys) for _policy, keys in held),
         "following": any(rotation.is_followed(keys, policy) for policy, keys in held),

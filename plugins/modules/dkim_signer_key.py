@@ -58,6 +58,25 @@ options:
         description: PKCS#8 in PEM form.
         type: str
         required: true
+  to_be_made:
+    description: Keys that a run would make first. Check mode counts those that the signer can read, a run none.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      domain:
+        description: Signing domain.
+        type: str
+        required: true
+      selector:
+        description: Selector.
+        type: str
+        required: true
+      algorithm:
+        description: Algorithm of the key.
+        type: str
+        choices: [rsa, ed25519]
+        required: true
 attributes:
   check_mode:
     support: full
@@ -106,6 +125,12 @@ def main():
                 "no_log": True,  # Ansible writes list elements to the host's syslog else, whatever their options say
                 "options": {**dkim_arguments.KEY, "private_key": {"type": "str", "required": True, "no_log": True}},
             },
+            "to_be_made": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {name: dkim_arguments.KEY[name] for name in ("domain", "selector", "algorithm")},
+            },
         },
         supports_check_mode=True,
     )
@@ -121,7 +146,8 @@ def main():
                 signer_files.write(changed)
     except (OSError, ValueError, signer_files.SignerError) as error:
         module.fail_json(msg=f"The keys cannot be brought to the signer: {error}")
-    module.exit_json(changed=bool(changed), written=len(changed))
+    coming = [one for one in module.params["to_be_made"] if one["algorithm"] in held.algorithms and module.check_mode]
+    module.exit_json(changed=bool(changed or coming), written=len(changed) + len(coming))
 
 
 def _file(held, given):

@@ -50,7 +50,8 @@ options:
     required: true
   dkim_records:
     description:
-      - The record sets of DKIM keys, in the shape of O(records), as the key host gives them (RV(mailops.mta.dkim_rotation#module:records)).
+      - The record sets of DKIM keys, in the shape of O(records), as the key host gives them
+        (RV(mailops.mta.dkim_rotation#module:records)).
       - One that is none of a DKIM key is an error, and then nothing is written. A key host decides about keys alone.
     type: list
     elements: dict

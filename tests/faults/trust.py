@@ -14,6 +14,7 @@ store's modules run for real, on a directory. After each playbook
 - no value of a taken host was sent to another host, nor to a module on the controller.
 
 Then with a key host that is away: the other hosts are finished, nothing is deleted from DNS, the run fails at its end.
+Then runs that must not end well: where facts of a host become variables of plays, and where no host has work.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ ANSWER: dict[str, Any] = {
     "private_keys": [],
     "report": "",
     "serial": 1,
+    "serial_after": 1,
+    "to_be_made": [],
     "resting": False,
     "moving": False,
     "following": False,
@@ -157,11 +160,12 @@ print((here / {answer!r}).read_text())
 class World:
     def __init__(self, taken: tuple[str, ...], away: tuple[str, ...] = ()) -> None:
         self.taken, self.away = taken, away
+        self.inject = False
         shutil.rmtree(WORK, ignore_errors=True)
         for name in ("sent", "canary", "named", "group_vars", "host_vars", "passwords"):
             (WORK / name).mkdir(parents=True)
         self.store = WORK / "store"
-        (WORK / "ansible.cfg").write_text("")  # Ansible's own defaults: facts become variables
+        (WORK / "ansible.cfg").write_text("")
         (WORK / "secret").write_text(SECRETS["file of the controller"])
         (WORK / "canary-logins").mkdir()
         (WORK / "canary-logins" / "bulklogin").write_text(SECRETS["file of the controller"])
@@ -173,12 +177,14 @@ class World:
         (WORK / "fleet.yml").write_text(FLEET.format(**{name: flow(one) for name, one in variables.items()}))
         (WORK / "rx.yml").write_text(json.dumps({"all": {"hosts": {"rx1": variables["rx1"]}}}))
         (WORK / "host_vars" / "fleet.yml").write_text(
-            yaml.safe_dump({"ansible_python_interpreter": self.script("fleet", self.on_the_controller(), "honest.json")})
+            yaml.safe_dump(
+                {"ansible_python_interpreter": self.script("fleet", self.on_the_controller(), "honest.json")}
+            )
         )
         (WORK / "group_vars" / "all.yml").write_text(yaml.safe_dump(self.operator()))
 
     def on_the_controller(self) -> tuple[str, ...]:
-        """The modules that run for real. dns_records is to refuse what a taken key host gives, before it asks a server."""
+        """The modules that run for real. dns_records refuses what a taken key host gives, before it asks a server."""
         return (*FILES, "dns_records") if "keys" in self.taken else FILES
 
     def operator(self) -> dict[str, Any]:
@@ -227,6 +233,7 @@ class World:
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
             "ANSIBLE_CONFIG": str(WORK / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_INJECT_FACT_VARS": str(self.inject),
             "ANSIBLE_PYTHON_INTERPRETER": "/nonexistent",
         }
         if name == "restore_dkim":
@@ -288,6 +295,12 @@ def facts() -> dict[str, Any]:
     logins = {"txlogin": [MARK], "bulklogin": [MARK]}
     return {
         **{name: value for name, value in said.items() if name.endswith(("_file", "_directory", "_resolvers"))},
+        "inventory_hostname": "keys",
+        "omit": f"{WORK}/canary/omit",
+        "dns_looks_now": [{"name": MARK, "type": "TXT", "whole": True, "why": "", "servers": []}],
+        "dns_serial_now": 1,
+        "ansible_sftp_executable": f"{WORK}/canary/sftp",
+        "ansible_control_path_dir": f"{WORK}/canary/ssh",
         "mta_dkim": {"signer": "rspamd", "socket": f"/run/{MARK}", "domains": everything, "admission": {}},
         "mta_control": {"mta_fleet": {"name": MARK, "key_host": "first"}, "mta_proof_file": f"{WORK}/canary/control"},
         "mta_dns_force": True,
@@ -374,6 +387,7 @@ def main() -> int:
             failed += 1
             print(f"      the control failed: no playbook asked {place}")
     failed += key_host_away()
+    failed += nothing_was_done()
     print(f"{failed} playbooks with taken hosts let something through. Logs: {WORK}")
     return 1 if failed else 0
 
@@ -408,6 +422,41 @@ def key_host_away() -> int:
     for what, so in held.items():
         print(f"{'held ' if so else 'BROKEN'} key host away: {what}")
     return sum(not so for so in held.values())
+
+
+# Hosts that the playbook has no work for.
+IDLE = {
+    "site": "fleet",
+    "dns": "sts1",
+    "rotate_dkim": "fleet",
+    "verify": "sts1",
+    "dns_audit": "sts1",
+    "mta_sts": "first",
+    "powermta_acceptance": "first",
+}
+
+
+def nothing_was_done() -> int:
+    """A run is red where facts would become variables, which is Ansible's default, and where no host has work."""
+    failed = 0
+    world = World(("first",))
+    for playbook in PLAYBOOKS:
+        world.inject = True
+        code, output = world.play(playbook)
+        asked = [host for host in HOSTS if world.sent(host)]
+        world.inject = False
+        so = code != 0 and not asked and "inject_facts_as_vars = false" in output
+        failed += not so
+        print(f"{'held ' if so else 'BROKEN'} facts that become variables: {playbook} asks no host and is red")
+    for playbook, limit in IDLE.items():
+        code, output = world.play(playbook, "--limit", limit)
+        so = code != 0 and "is in this run, so nothing was done" in output
+        failed += not so
+        print(f"{'held ' if so else 'BROKEN'} --limit {limit}: {playbook} is red")
+    code, output = World((), away=("keys",)).play("site", "--tags", "dkim")
+    so = code != 0 and "key host keys cannot be reached" in output
+    print(f"{'held ' if so else 'BROKEN'} key host away: site.yml --tags dkim is red and says why")
+    return failed + (not so)
 
 
 def keys_of(world: World, domain: str, host: str) -> bool:

@@ -34,8 +34,10 @@ class Failed(Exception):
     """A step that did not prove what it says."""
 
 
-def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
+def run(
+    *command: str, check: bool = True, environment: dict[str, str] = ENVIRONMENT
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     if check and done.returncode:
         raise Failed(f"{' '.join(command)[:160]}:\n{done.stdout[-5000:]}\n{done.stderr[-2000:]}")
     return done

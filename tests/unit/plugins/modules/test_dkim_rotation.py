@@ -144,8 +144,13 @@ BOTH = ("mta1", "mta2")
 def test_the_first_key_signs_in_one_round_and_the_next_says_nothing(world: World) -> None:
     checked = world.run(check=True)
     assert (checked["changed"], world.directory.exists(), checked["records"]) == (True, False, [])
+    assert [one["selector"] for one in checked["to_be_made"]] == ["mail-20270115-ed25519"]
+    assert (checked["serial"], checked["serial_after"]) == (0, 1)
     first = world.round(*BOTH)
     assert [one["selector"] for one in first["signing"]] == ["mail-20270115-ed25519"]
+    assert (first["to_be_made"], first["serial_after"]) == ([], first["serial"])
+    quiet = world.run(check=True, evidence=world.evidence([], *BOTH))
+    assert (quiet["to_be_made"], quiet["serial_after"]) == ([], quiet["serial"])
     assert stat.S_IMODE(os.stat(world.directory).st_mode) == 0o700
     before = (world.directory / journal.JOURNAL).read_bytes()
     again = world.round(*BOTH)

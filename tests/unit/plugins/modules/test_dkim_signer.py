@@ -65,9 +65,19 @@ class Host:
         return dict(ended.value.args[0])
 
     def bring(
-        self, *keys: dict[str, Any], check: bool = False, no_log: bool = True, signer: str = "rspamd"
+        self,
+        *keys: dict[str, Any],
+        check: bool = False,
+        no_log: bool = True,
+        signer: str = "rspamd",
+        to_be_made: tuple[dict[str, Any], ...] = (),
     ) -> dict[str, Any]:
-        given = {"directory": str(self.directory), "keys": list(keys), "signer": signer}
+        given = {
+            "directory": str(self.directory),
+            "keys": list(keys),
+            "signer": signer,
+            "to_be_made": list(to_be_made),
+        }
         return self.run(dkim_signer_key, given, check, no_log)
 
     def sign(
@@ -138,6 +148,16 @@ def test_powermta_gets_its_rsa_keys_as_pem_and_no_other(host: Host) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
     assert not host.bring(private(A1), private(B1), signer="powermta")["changed"]
     assert not host.directory.joinpath("signing").exists()
+
+
+def test_check_mode_counts_the_keys_that_a_run_would_make_first(host: Host) -> None:
+    coming = tuple({"domain": "a.test", "selector": "n", "algorithm": algorithm} for algorithm in ("rsa", "ed25519"))
+    host.bring(private(A1))
+    assert host.bring(private(A1), to_be_made=coming, check=True)["written"] == 2
+    assert (
+        host.bring(private(B1), to_be_made=coming, check=True, signer="powermta")["written"] == 2
+    )  # Ed25519 left aside
+    assert host.bring(private(A1), to_be_made=coming) == {"failed": False, "changed": False, "written": 0}
 
 
 def test_keys_travel_in_silence_only(host: Host) -> None:
