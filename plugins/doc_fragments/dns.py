@@ -111,6 +111,63 @@ options:
         type: bool
 """
 
+    # Ansible's tests read fragments as they stand, so the suboptions are here twice.
+    DKIM_RECORDS = r"""
+options:
+  dkim_records:
+    description:
+      - The record sets of DKIM keys as the key host gives them (RV(mailops.mta.dkim_rotation#module:records)).
+      - One that is none of a DKIM key is an error, and then nothing is written. A key host decides about keys alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The full name.
+        type: str
+        required: true
+      type:
+        description: The type, such as V(TXT).
+        type: str
+        required: true
+      ttl:
+        description: Seconds. 3600 where nothing is given.
+        type: int
+      values:
+        description:
+          - The values as in a zone file. TXT is written as plain text of any length, or in quotes.
+          - Where there are none, nothing is known about this record set yet.
+        type: list
+        elements: str
+      state:
+        description: V(absent) says that these values must not stand there. Where another entry has them, they stay.
+        type: str
+        choices: [present, absent]
+        default: present
+      reason:
+        description: What it is for.
+        type: str
+      streams:
+        description: Which streams need it.
+        type: list
+        elements: str
+      domain:
+        description: Whose DKIM key it is. Like what follows it is not used here; records of a key host fit as they are.
+        type: str
+      selector:
+        description: The selector of that key.
+        type: str
+      algorithm:
+        description: The algorithm of that key.
+        type: str
+      life:
+        description: Where in its life that key is.
+        type: str
+      signs:
+        description: Whether hosts sign with that key.
+        type: bool
+"""
+
     RESOLVERS = r"""
 options:
   resolvers:

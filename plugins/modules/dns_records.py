@@ -41,6 +41,7 @@ attributes:
 extends_documentation_fragment:
   - mailops.mta.dns.zones
   - mailops.mta.dns.records
+  - mailops.mta.dns.dkim_records
 options:
   owner:
     description: The name of the fleet. Values of other owners in the same zone are never touched.
@@ -48,14 +49,6 @@ options:
     required: true
   zones:
     required: true
-  dkim_records:
-    description:
-      - The record sets of DKIM keys, in the shape of O(records), as the key host gives them
-        (RV(mailops.mta.dkim_rotation#module:records)).
-      - One that is none of a DKIM key is an error, and then nothing is written. A key host decides about keys alone.
-    type: list
-    elements: dict
-    default: []
   credentials:
     description:
       - Access to the services, by name; see the table in docs/dns.md for what each takes. Only values that are no
