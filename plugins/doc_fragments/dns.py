@@ -117,7 +117,7 @@ options:
   dkim_records:
     description:
       - The record sets of DKIM keys as the key host gives them (RV(mailops.mta.dkim_rotation#module:records)).
-      - One that is none of a DKIM key is an error, and then nothing is written. A key host decides about keys alone.
+      - One that is none of a DKIM key is an error, and then nothing is written.
     type: list
     elements: dict
     default: []

@@ -49,6 +49,14 @@ options:
     required: true
   zones:
     required: true
+  dkim_series:
+    description:
+      - What the fleet signs with, C(mta_dkim_series) of the host C(fleet). C(domain) and C(delegate) are read.
+      - New values of O(dkim_records) are written at names of these domains only. Of domains that have left, values of
+        this O(owner) are taken away or revoked and else stay as they are.
+    type: list
+    elements: dict
+    default: []
   credentials:
     description:
       - Access to the services, by name; see the table in docs/dns.md for what each takes. Only values that are no
@@ -229,6 +237,7 @@ def argument_spec():
         "zones": {**dns_arguments.ZONES, "required": True},
         "records": dns_arguments.RECORDS,
         "dkim_records": {**dns_arguments.RECORDS, "required": False, "default": []},
+        "dkim_series": {"type": "list", "elements": "dict", "default": []},
         "credentials": {"type": "dict", "default": {}, "no_log": True},
         "retire": {"type": "str", "choices": ["due", "never", "now"], "default": "due"},
         "retire_after_days": {"type": "int", "default": 10},
@@ -293,8 +302,9 @@ def jobs(params):
         if name in zones:
             findings.append(Finding(f"zone {name}", "given twice", "one service writes it", "leave one entry"))
         zones[name] = zone
-    findings.extend(core_zones.not_of_keys(params["dkim_records"]))
-    wanted, problems = core_zones.assign(zones, params["records"] + params["dkim_records"])
+    of_keys, problems = core_zones.of_key_host(params["dkim_records"], params["dkim_series"])
+    findings.extend(problems)
+    wanted, problems = core_zones.assign(zones, params["records"] + of_keys)
     findings.extend(problems)
     result = []
     external = []

@@ -171,7 +171,8 @@ class World:
         (WORK / "canary-logins" / "bulklogin").write_text(SECRETS["file of the controller"])
         (WORK / "honest.json").write_text(json.dumps(ANSWER))
         other = {"name": "www.yourdomain.example", "type": "A", "values": ["192.0.2.66"], "reason": "x"}
-        said = {**ANSWER, "ansible_facts": facts(), "records": [other]}
+        stats = {"per_host": False, "data": {"mta_dns_force": True, "mta_dns_retire": "now"}}
+        said = {**ANSWER, "ansible_facts": facts(), "ansible_stats": stats, "records": [other]}
         (WORK / "taken.json").write_text(json.dumps(said))
         variables = {name: self.interpreter(name) for name in HOSTS}
         (WORK / "fleet.yml").write_text(FLEET.format(**{name: flow(one) for name, one in variables.items()}))
@@ -448,6 +449,19 @@ def nothing_was_done() -> int:
         so = code != 0 and not asked and "inject_facts_as_vars = false" in output
         failed += not so
         print(f"{'held ' if so else 'BROKEN'} facts that become variables: {playbook} asks no host and is red")
+    world.inject = True
+    world.play("site", "--skip-tags", "always")
+    asked = [
+        what for what, secret in {**SECRETS, **world.keys()}.items() for host in HOSTS if secret in world.sent(host)
+    ]
+    failed += bool(asked)
+    print(f"{'BROKEN' if asked else 'held '} facts that become variables, --skip-tags always: no secret leaves {asked}")
+    world.inject = False
+    for playbook in PLAYBOOKS:
+        code, output = world.play(playbook, "-e", "awx_workflow_job_id=7")
+        so = code != 0 and not any(world.sent(host) for host in HOSTS) and "part of a workflow" in output
+        failed += not so
+        print(f"{'held ' if so else 'BROKEN'} workflow of AWX: {playbook} asks no host and is red")
     for playbook, limit in IDLE.items():
         code, output = world.play(playbook, "--limit", limit)
         so = code != 0 and "is in this run, so nothing was done" in output

@@ -135,6 +135,9 @@ def alias_name(domain: str, selector: str) -> str:
     return f"{selector}._domainkey.{domain}"
 
 
+REVOKED_KEY = "v=DKIM1; p="  # what stands there when nobody may trust the key any more (RFC 6376 3.6.1)
+
+
 def record_name(domain: str, selector: str, delegate: Optional[str]) -> str:
     """Where a DKIM key stands: at the same name, or in the domain that it is delegated to."""
     return alias_name(domain, selector) if delegate is None else f"{selector}.{domain}.{delegate}"

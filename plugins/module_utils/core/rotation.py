@@ -42,7 +42,6 @@ FIRST, AGE, QUARTER, SIZE, MOVED, LOST = "first", "age", "quarter", "size", "mov
 DEMAND, COMPROMISED = "demand", "compromised"  # what a person can ask for
 IMPORTED, ADOPTED = "imported", "adopted"  # keys that we did not make
 
-REVOKED_RECORD = "v=DKIM1; p="  # RFC 6376 3.6.1
 _MOST_STRANGERS = 8  # of a series, that a restored store asks DNS for
 MIN_RSA_BITS = 2048  # RFC 8301 3.2
 MAX_CACHE_SECONDS = 604800  # resolvers remember nothing for longer, whatever a TTL says (RFC 8767 4)
@@ -125,7 +124,7 @@ class KeyState:
 
     @property
     def text(self) -> Optional[str]:
-        return REVOKED_RECORD if self.revoked else self.record
+        return names.REVOKED_KEY if self.revoked else self.record
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,7 @@ def records(held: Iterable[KeyState], policy: Policy) -> list[dict[str, Any]]:
             "life": life,
             "signs": key == chosen,
         }
-        known = [text for text in (key.record, REVOKED_RECORD if key.revoked else None) if text]
+        known = [text for text in (key.record, names.REVOKED_KEY if key.revoked else None) if text]
         values = known if gone else [key.text] if key.text else None
         reason = f"DKIM key ({policy.algorithm}) of {policy.domain}, {life}"
         if policy.serves(key.name):
@@ -828,7 +827,7 @@ class _Run:
                 continue
             if not is_served:
                 self._note(key, "its zone left the fleet", cleared=True)
-            elif any(text in (key.record, REVOKED_RECORD) for one in look.shown for text in one.values):
+            elif any(text in (key.record, names.REVOKED_KEY) for one in look.shown for text in one.values):
                 self._wait(key, f"{key.name} still shows a withdrawn key", "Run dns.yml")
             else:
                 self._note(key, "no server shows it any more", cleared=True)
@@ -854,7 +853,7 @@ class _Run:
             if self._sign_with(key):
                 if key.state != ACTIVE:
                     self._move(key, ACTIVE, "hosts sign with it", _told([look]), seen_since=self.now.steady)
-            elif shown & {key.record, REVOKED_RECORD}:
+            elif shown & {key.record, names.REVOKED_KEY}:
                 if key.state == ACTIVE and not signed:
                     continue
                 why = "no host signs with it, and nobody remembers since when"

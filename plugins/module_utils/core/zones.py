@@ -117,28 +117,37 @@ def claim(name: str, text: str) -> tuple[str, str]:
     return ("text", text)
 
 
-def not_of_keys(declared: Iterable[Mapping[str, Any]]) -> list[Finding]:
-    """A finding for each record that a key host declares and that is none of a DKIM key.
+def of_key_host(
+    given: Iterable[Mapping[str, Any]], series: Iterable[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[Finding]]:
+    """The records of a key host that may be published, and a finding for each that is none of a DKIM key.
 
-    A key host decides about keys and about no other record. Below ``_domainkey`` stand keys and aliases that lead to
-    keys; keys of a delegated domain stand elsewhere, and their text shows that they are keys (RFC 6376 3.6.1).
+    A key host decides about the keys of domains that the fleet signs for (``series``: ``domain``, ``delegate``) and
+    about no other record. Of keys of domains that have left, it may take its values away and revoke them; others stay
+    as they are in DNS (no values), until they are declared absent.
     """
-    return [
-        Finding(
-            f"record {entry['name']} {entry['type']}",
-            "the key host gives it, and it is none of a DKIM key",
-            "a key host that nobody took gives no other record",
-            "see who else is on the key host (docs/security.md). Nothing was published",
-        )
-        for entry in declared
-        if not _is_of_key(entry)
-    ]
-
-
-def _is_of_key(entry: Mapping[str, Any]) -> bool:
-    if "_domainkey" in str(entry["name"]).lower().split(".")[1:]:
-        return entry["type"] in ("TXT", "CNAME")
-    return entry["type"] == "TXT" and all(value.startswith("v=DKIM1;") for value in entry.get("values") or ())
+    series = list(series)
+    keys = {f"_domainkey.{one['domain']}" for one in series}
+    delegated = {f"{one['domain']}.{one['delegate']}" for one in series if one.get("delegate")}
+    taken: list[Mapping[str, Any]] = []
+    findings = []
+    for entry in given:
+        _selector, _dot, parent = str(entry["name"]).lower().rstrip(".").partition(".")
+        values = entry.get("values") or ()
+        in_keys = "_domainkey" in parent.split(".") and entry["type"] in ("TXT", "CNAME")
+        are_keys = entry["type"] == "TXT" and all(value.startswith("v=DKIM1;") for value in values)
+        if (parent in keys and in_keys) or (parent in delegated and are_keys):
+            taken.append(entry)
+        elif in_keys or (are_keys and values):
+            stays = entry.get("state") == ABSENT or (in_keys and list(values) == [names.REVOKED_KEY])
+            taken.append(entry if stays else {**entry, "values": None})
+        else:
+            where = f"record {entry['name']} {entry['type']}"
+            found = "the key host gives it, and it is none of a DKIM key"
+            why = "a key host that nobody took gives no other record"
+            remedy = "see who else is on the key host (docs/security.md). Nothing was published"
+            findings.append(Finding(where, found, why, remedy))
+    return taken, findings
 
 
 def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Wanted], list[Finding]]:

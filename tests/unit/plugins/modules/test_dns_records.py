@@ -123,13 +123,21 @@ def test_records_of_a_key_host_come_as_they_are(
     assert run(monkeypatch, records=[key], scope="changes")["unknown_keys"] == []
 
 
+SERIES = [{"domain": "example.com", "delegate": None}, {"domain": "brand.test", "delegate": "dkim.example.com"}]
 DELEGATED = {"name": "k1.brand.test.dkim.example.com", "type": "TXT", "values": ["v=DKIM1; k=rsa; p=AA"]}
+LEFT = {"name": "m1._domainkey.left.example.com", "type": "TXT", "values": ["v=DKIM1; p=AA"]}
 OF_KEYS = (
-    {"name": "m1._domainkey.example.com", "type": "TXT", "values": ["k=rsa; p=AA"]},
-    {"name": "m1._domainkey.example.com", "type": "CNAME", "values": [DELEGATED["name"]]},
-    DELEGATED,
-    {**DELEGATED, "values": ["v=DKIM1; p="], "state": "absent"},
-    {**DELEGATED, "values": None},  # a plan: the key is not made yet
+    # what a key host gives, and whether it is written at its name
+    ({"name": "m1._domainkey.example.com", "type": "TXT", "values": ["k=rsa; p=AA"]}, True),
+    ({"name": "m1._domainkey.example.com", "type": "CNAME", "values": [DELEGATED["name"]]}, True),
+    (DELEGATED, True),
+    ({**DELEGATED, "values": ["v=DKIM1; p="], "state": "absent"}, False),
+    ({**DELEGATED, "values": None}, False),  # a plan: the key is not made yet
+    (LEFT, False),
+    ({**LEFT, "values": ["v=DKIM1; p="]}, True),
+    ({**LEFT, "type": "CNAME", "values": ["attacker.example"]}, False),
+    ({**DELEGATED, "name": "k1.left.test.dkim.example.com"}, False),
+    ({"name": "example.com", "type": "TXT", "ttl": 0, "values": ["v=DKIM1; p=AA"]}, False),
 )
 NOT_OF_KEYS = (
     {"name": "www.example.com", "type": "A", "values": ["192.0.2.66"]},
@@ -139,27 +147,41 @@ NOT_OF_KEYS = (
     {"name": "example.com", "type": "TXT", "values": ["v=spf1 +all"]},
     {"name": "example.com", "type": "TXT", "values": ['"v=spf1 " "+all"']},
     {"name": "_dmarc.example.com", "type": "TXT", "values": ["v=DKIM1; p=AA", "v=DMARC1; p=none"]},
+    {"name": "_dmarc.example.com", "type": "TXT", "values": None},
     {"name": "www.example.com", "type": "CNAME", "values": ["v=DKIM1;"]},
     {**DELEGATED, "type": "CNAME"},
+    {**DELEGATED, "values": ["x"]},
     {"name": "a.example.com", "type": "A", "values": ["192.0.2.1"], "state": "absent"},
     {"name": "a.example.com", "type": "A", "values": None},
 )
 
 
-@pytest.mark.parametrize("record", OF_KEYS)
+@pytest.mark.parametrize(("record", "written"), OF_KEYS)
 def test_a_key_host_gives_records_of_keys(
-    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone], record: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone], record: dict[str, Any], written: bool
 ) -> None:
-    assert not run(monkeypatch, dkim_records=[record])["failed"]
+    assert not run(monkeypatch, dkim_records=[record], dkim_series=SERIES)["failed"]
+    assert ((record["name"], record["type"]) in store["example.com"].state) == written
 
 
 @pytest.mark.parametrize("record", NOT_OF_KEYS)
 def test_a_key_host_gives_no_other_record(
     monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone], record: dict[str, Any]
 ) -> None:
-    refused = run(monkeypatch, dkim_records=[record])
+    refused = run(monkeypatch, dkim_records=[record], dkim_series=SERIES)
     assert (refused["failed"], store) == (True, {})
     assert f"record {record['name']} {record['type']}" in refused["msg"]
+
+
+def test_what_a_key_host_cannot_change_stays(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]
+) -> None:
+    run(monkeypatch, dkim_records=[LEFT], dkim_series=[{"domain": "left.example.com"}])
+    before = dict(store["example.com"].state)
+    stays = run(monkeypatch, dkim_records=[{**LEFT, "values": ["v=DKIM1; p=EVIL"]}], dkim_series=SERIES, retire="now")
+    assert (stays["changed"], store["example.com"].state) == (False, before)
+    run(monkeypatch, dkim_records=[{**LEFT, "state": "absent"}], dkim_series=SERIES)
+    assert (LEFT["name"], "TXT") not in store["example.com"].state
 
 
 def test_records_of_zones_that_others_run_are_told(
@@ -282,6 +304,7 @@ def test_every_credential_is_public_or_secret_on_purpose() -> None:
 SHARED = {
     **yaml.safe_load(dns.ModuleDocFragment.ZONES)["options"],
     **yaml.safe_load(dns.ModuleDocFragment.RECORDS)["options"],
+    **yaml.safe_load(dns.ModuleDocFragment.DKIM_RECORDS)["options"],
 }
 
 

@@ -707,7 +707,7 @@ class Machine:
                 yield "somebody removes the record of a key that comes", self.spend(lost, "loss")
         if self.may(world, "cut") and chosen is not None:
             cut = tuple(
-                ((record[0], record[1], self.rotation.REVOKED_RECORD, record[3]), left)
+                ((record[0], record[1], self.rotation.names.REVOKED_KEY, record[3]), left)
                 if record[:3] in self.needs[chosen.mark] and record[1] == "TXT"
                 else (record, left)
                 for record, left in world.zone

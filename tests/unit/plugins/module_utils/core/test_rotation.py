@@ -220,7 +220,7 @@ def test_a_compromised_key_is_revoked_when_hosts_have_left_it_and_not_before() -
     held = [asked[0], USED]
     step = rotation.step(held, POLICY, NOW, Evidence(seen(*held), {"mta1": signs(USED), "mta2": signs(USED)}))
     held = list(rotation.after(held, step.actions))
-    assert (held[0].state, held[0].text) == (RETIRING, rotation.REVOKED_RECORD)
+    assert (held[0].state, held[0].text) == (RETIRING, rotation.names.REVOKED_KEY)
 
 
 GONE = key(1, RETIRING, quiet_since=NOW.steady)
