@@ -135,7 +135,7 @@ def alias_name(domain: str, selector: str) -> str:
     return f"{selector}._domainkey.{domain}"
 
 
-REVOKED_KEY = "v=DKIM1; p="  # what stands there when nobody may trust the key any more (RFC 6376 3.6.1)
+REVOKED_KEY = "v=DKIM1; p="  # a key that is revoked (RFC 6376 3.6.1)
 
 
 def record_name(domain: str, selector: str, delegate: Optional[str]) -> str:

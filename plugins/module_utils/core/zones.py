@@ -144,7 +144,7 @@ def of_key_host(
         else:
             where = f"record {entry['name']} {entry['type']}"
             found = "the key host gives it, and it is none of a DKIM key"
-            why = "a key host that nobody took gives no other record"
+            why = "a key host decides about DKIM keys alone"
             remedy = "see who else is on the key host (docs/security.md). Nothing was published"
             findings.append(Finding(where, found, why, remedy))
     return taken, findings
