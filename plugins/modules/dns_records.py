@@ -52,8 +52,8 @@ options:
   dkim_series:
     description:
       - What the fleet signs with, C(mta_dkim_series) of the host C(fleet). C(domain) and C(delegate) are read.
-      - New values of O(dkim_records) are written at names of these domains only. Of domains that have left, values of
-        this O(owner) are taken away or revoked and else stay as they are.
+      - Values of O(dkim_records) are written at names of these domains only. Of domains that have left, values of this
+        O(owner) that are declared absent are taken away, and others stay as they are.
     type: list
     elements: dict
     default: []

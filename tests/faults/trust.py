@@ -40,8 +40,10 @@ SECRETS = {
     "password of bulk": "BULK-PASSWORD-OF-A-LOGIN",
     "credentials of DNS": "DNS-API-KEY-OF-THE-CONTROLLER",
     "password of backups": "PASSWORD-OF-THE-BACKUPS",
+    "key of another policy host": "KEY-OF-ANOTHER-POLICY-HOST",
     "file of the controller": "A-FILE-OF-THE-CONTROLLER",
 }
+OWN_POLICY_KEY = "KEY-OF-THIS-POLICY-HOST"
 REAL = ("dkim_rotation", "dkim_private_key_info", "dkim_key_backup", "dkim_key_restore", "dkim_key_import")
 FILES = ("copy", "file", "find", "slurp", "stat")
 PLAYBOOKS = (
@@ -204,6 +206,14 @@ class World:
             "mta_dkim_import_host": "first",
             "mta_dkim_import_kind": "directory",
             "mta_resolvers": ["127.0.0.1:1"],
+            "mta_sts_certificates": [
+                {
+                    "host": "mta-sts.elsewhere.example",
+                    "certificate": "x",
+                    "private_key": SECRETS["key of another policy host"],
+                },
+                {"host": "*.TX.yourdomain.example", "certificate": "x", "private_key": OWN_POLICY_KEY},
+            ],
             "powermta_acceptance_directory": str(WORK / "named"),
         }
 
@@ -381,6 +391,9 @@ def main() -> int:
             print(f"{'taken' if problems else 'held ':5} {place}: {playbook}", flush=True)
             for problem in sorted(set(problems)):
                 print(f"      {problem}")
+            if playbook == "mta_sts" and "sts1" in taken and OWN_POLICY_KEY not in world.sent("sts1"):
+                failed += 1
+                print("      the control failed: the policy host was not sent its own key, so nothing was tried")
             if playbook == "site" and "first" in taken and not keys_of(world, "bulk.", "first"):
                 failed += 1
                 print("      the control failed: the host was not sent its own key, so nothing was tried")

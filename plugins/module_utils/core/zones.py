@@ -123,8 +123,8 @@ def of_key_host(
     """The records of a key host that may be published, and a finding for each that is none of a DKIM key.
 
     A key host decides about the keys of domains that the fleet signs for (``series``: ``domain``, ``delegate``) and
-    about no other record. Of keys of domains that have left, it may take its values away and revoke them; others stay
-    as they are in DNS (no values), until they are declared absent.
+    about no other record. Records of domains that have left stay as they are in DNS (no values), until they are
+    declared absent; a selector there may be somebody else's.
     """
     series = list(series)
     keys = {f"_domainkey.{one['domain']}" for one in series}
@@ -139,8 +139,7 @@ def of_key_host(
         if (parent in keys and in_keys) or (parent in delegated and are_keys):
             taken.append(entry)
         elif in_keys or (are_keys and values):
-            stays = entry.get("state") == ABSENT or (in_keys and list(values) == [names.REVOKED_KEY])
-            taken.append(entry if stays else {**entry, "values": None})
+            taken.append(entry if entry.get("state") == ABSENT else {**entry, "values": None})
         else:
             where = f"record {entry['name']} {entry['type']}"
             found = "the key host gives it, and it is none of a DKIM key"

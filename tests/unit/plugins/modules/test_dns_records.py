@@ -134,7 +134,7 @@ OF_KEYS = (
     ({**DELEGATED, "values": ["v=DKIM1; p="], "state": "absent"}, False),
     ({**DELEGATED, "values": None}, False),  # a plan: the key is not made yet
     (LEFT, False),
-    ({**LEFT, "values": ["v=DKIM1; p="]}, True),
+    ({**LEFT, "values": ["v=DKIM1; p="]}, False),
     ({**LEFT, "type": "CNAME", "values": ["attacker.example"]}, False),
     ({**DELEGATED, "name": "k1.left.test.dkim.example.com"}, False),
     ({"name": "example.com", "type": "TXT", "ttl": 0, "values": ["v=DKIM1; p=AA"]}, False),
@@ -180,6 +180,10 @@ def test_what_a_key_host_cannot_change_stays(
     before = dict(store["example.com"].state)
     stays = run(monkeypatch, dkim_records=[{**LEFT, "values": ["v=DKIM1; p=EVIL"]}], dkim_series=SERIES, retire="now")
     assert (stays["changed"], store["example.com"].state) == (False, before)
+    revoked = {"name": "google._domainkey.left.example.com", "type": "TXT", "values": ["v=DKIM1; p="]}
+    foreign = RecordSet.of(revoked["name"], "TXT", 60, ["v=DKIM1; p=GOOGLE"])
+    store["example.com"] = memory.MemoryZone([*before.values(), foreign])
+    assert not run(monkeypatch, dkim_records=[LEFT, revoked], dkim_series=SERIES)["changed"]
     run(monkeypatch, dkim_records=[{**LEFT, "state": "absent"}], dkim_series=SERIES)
     assert (LEFT["name"], "TXT") not in store["example.com"].state
 
