@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules for DNS have in common; their argument specifications take it from core/dns_arguments.py."""
+"""What the modules for DNS have in common; their argument specifications take it from arguments/dns.py."""
 
 from __future__ import annotations
 

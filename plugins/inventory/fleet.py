@@ -58,8 +58,8 @@ import sys
 
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.release import __version__ as core_version
-from ansible_collections.mailops.mta.plugins.module_utils.core import derive
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors, report
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive
 from ansible_collections.mailops.mta.plugins.module_utils.shell import fleet_file
 
 try:

@@ -155,10 +155,10 @@ questions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import alignment
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Answer, Answers, Question
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.shell import resolver
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge as alignment
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import resolver
 
 # Each round answers what the one before could not go on without: an SPF include of an include, ten deep (RFC 7208),
 # and the addresses behind the last. More rounds than this means records that grow while they are read.

@@ -134,10 +134,12 @@ questions:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import dns_arguments, looks, names
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Question
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns as dns_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core import names
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import shown as looks
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, report
-from ansible_collections.mailops.mta.plugins.module_utils.shell.asker import Asker
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.asker import Asker
 
 ARGUMENTS = {
     "names": {

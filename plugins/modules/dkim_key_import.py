@@ -134,8 +134,8 @@ import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import finding
-from ansible_collections.mailops.mta.plugins.module_utils.shell.imports import Import
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import DIRECTORY, KeyStore, StoreError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.imports import Import
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import DIRECTORY, KeyStore, StoreError
 
 
 def main():

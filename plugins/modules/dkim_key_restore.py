@@ -98,9 +98,10 @@ import binascii
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import finding, keystore
-from ansible_collections.mailops.mta.plugins.module_utils.shell import backup
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import DIRECTORY, KeyStore, StoreError
+from ansible_collections.mailops.mta.plugins.module_utils.core import finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import store as keystore
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import backup
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import DIRECTORY, KeyStore, StoreError
 
 
 def main():

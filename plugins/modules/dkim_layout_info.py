@@ -106,7 +106,7 @@ report:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import finding
-from ansible_collections.mailops.mta.plugins.module_utils.shell import imports
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import imports
 
 USUAL = {
     "opendkim": "/etc/opendkim.conf",

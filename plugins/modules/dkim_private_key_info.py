@@ -87,9 +87,9 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import DIRECTORY, KeyStore
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import DIRECTORY, KeyStore
 
 
 def main():

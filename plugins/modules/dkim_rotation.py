@@ -344,9 +344,11 @@ metrics:
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import finding, rotation, rotation_text
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import DIRECTORY, KeyStore, StoreError
-from ansible_collections.mailops.mta.plugins.module_utils.shell.rotation import Order, Refused, Run
+from ansible_collections.mailops.mta.plugins.module_utils.core import finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import report as rotation_text
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import DIRECTORY, KeyStore, StoreError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.rotation import Order, Refused, Run
 
 ALGORITHMS = ["rsa", "ed25519"]
 ARGUMENTS = {

@@ -99,11 +99,12 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments
-from ansible_collections.mailops.mta.plugins.module_utils.core.admission import TRACE_BYTES
-from ansible_collections.mailops.mta.plugins.module_utils.core.signer import workers
-from ansible_collections.mailops.mta.plugins.module_utils.core.signing import Installed
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim as dkim_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import Installed
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.admission import TRACE_BYTES
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import workers
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import rspamd
 
 
 def main():

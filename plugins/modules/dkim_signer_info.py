@@ -111,7 +111,9 @@ signer:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.shell import evidence, powermta_evidence, signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import evidence
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
 
 
 def main():

@@ -108,9 +108,10 @@ written:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments
-from ansible_collections.mailops.mta.plugins.module_utils.core.keys import for_rspamd
-from ansible_collections.mailops.mta.plugins.module_utils.shell import signer_files, signers_key
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim as dkim_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import for_rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import private_key as signers_key
 
 
 def main():

@@ -164,13 +164,16 @@ import time
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import audit, audit_subject, audit_text, dns_arguments
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import Question
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit_subject import Subject
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit_world import Audit, Fetched, World
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns as dns_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import judge as audit
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import report as audit_text
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import subject as audit_subject
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit.notes import Audit, Fetched, World
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Subject
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.shell import policies
-from ansible_collections.mailops.mta.plugins.module_utils.shell.asker import Asker
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.asker import Asker
+from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policies
 
 ARGUMENTS = {
     "zones": {**dns_arguments.ZONES, "required": True},

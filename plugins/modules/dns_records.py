@@ -221,11 +221,15 @@ from contextlib import suppress
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import dns_arguments, manifest, names, services
-from ansible_collections.mailops.mta.plugins.module_utils.core import zones as core_zones
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns as dns_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core import names
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
-from ansible_collections.mailops.mta.plugins.module_utils.providers import sync, table
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as core_zones
+from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
 
 REQUEST_SECONDS = 20.0
 DAY_SECONDS = 86400

@@ -125,8 +125,8 @@ kept:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import firewall as table
-from ansible_collections.mailops.mta.plugins.module_utils.shell import addresses, firewall
+from ansible_collections.mailops.mta.plugins.module_utils.core.host import firewall as table
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import addresses, firewall
 
 
 def main() -> None:

@@ -159,9 +159,10 @@ import hashlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import names, policy_host
+from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
-from ansible_collections.mailops.mta.plugins.module_utils.shell import policy_host as server
+from ansible_collections.mailops.mta.plugins.module_utils.core.web import policy_host
+from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policy_host as server
 
 
 class Plan:

@@ -66,7 +66,7 @@ kept:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.shell.addresses import AddressError, converge
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.addresses import AddressError, converge
 
 
 def main() -> None:

@@ -90,8 +90,13 @@ instances:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.shell import files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.postfix import LOCK, Host, PostfixError, queue_counts
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.postfix.instances import (
+    LOCK,
+    Host,
+    PostfixError,
+    queue_counts,
+)
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 
 def main() -> None:

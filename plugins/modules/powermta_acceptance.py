@@ -85,9 +85,9 @@ lines_proven:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_assumptions as core
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_acceptance as acceptance
-from ansible_collections.mailops.mta.plugins.module_utils.shell.powermta import PowermtaError
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions as core
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import acceptance
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 
 
 def main() -> None:

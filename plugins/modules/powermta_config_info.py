@@ -118,9 +118,11 @@ counts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_syntax, powermta_text
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import report as powermta_text
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources as powermta_files
 
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/pmta/config"},

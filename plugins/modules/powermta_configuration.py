@@ -129,14 +129,12 @@ import datetime
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import (
-    powermta,
-    powermta_dkim,
-    powermta_drain,
-    powermta_set,
-)
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta as shell
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_operation
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import drain as powermta_drain
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort as powermta_set
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as shell
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation as powermta_operation
 
 LOCAL = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}\Z")
 PASSWORD = re.compile(r"[!$-&(-;=?-\[\]-_a-z|~]{1,128}\Z")  # printable, without what a configuration cannot hold

@@ -146,9 +146,9 @@ lines:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_queue as names
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_status as core
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_operation as operation
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status as core
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
 
 
 def main() -> None:

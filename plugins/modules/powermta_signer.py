@@ -94,9 +94,12 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import dkim_arguments, powermta_checks, powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.powermta_set import NOTHING
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta, signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim as dkim_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.effort import NOTHING
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
 
 
 def main():

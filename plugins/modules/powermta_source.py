@@ -73,9 +73,9 @@ commands:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_queue as names
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta_operation as operation
-from ansible_collections.mailops.mta.plugins.module_utils.shell.powermta import PowermtaError
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 
 
 def main() -> None:

@@ -91,8 +91,8 @@ probes:
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.relay_probes import families, opened, probes, verdict
-from ansible_collections.mailops.mta.plugins.module_utils.shell.relay import outcomes
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof.relay import families, opened, probes, verdict
+from ansible_collections.mailops.mta.plugins.module_utils.shell.proof.relay import outcomes
 
 AT_ONCE = 32
 

@@ -62,7 +62,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.shell import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 USERS = "mailops-users"
 CONFIGURATION = "dovecot.conf"

@@ -27,11 +27,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet, presentation
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Wanted
-from ansible_collections.mailops.mta.plugins.module_utils.providers import sync, table
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet, presentation
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Pace
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Pace
 
 SETS = 5000
 ROUNDS = 5

@@ -26,11 +26,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Retire, Wanted
-from ansible_collections.mailops.mta.plugins.module_utils.providers import sync, table
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Retire, Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Pace
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Pace
 from bench_dns import IMAGE, ZONE, record_sets, seconds
 
 ROUNDS = 5

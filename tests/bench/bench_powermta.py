@@ -129,12 +129,10 @@ def fleet_document(vmtas: int, each: int) -> dict[str, Any]:
 def measure(which: str) -> None:
     """In a process of its own: seconds, findings, bytes and lines."""
     sys.path.insert(0, str(COLLECTIONS))
-    from ansible_collections.mailops.mta.plugins.module_utils.core import (
-        fleet,
-        powermta,
-        powermta_checks,
-        powermta_dkim,
-    )
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
 
     if which == "by_hand":
         texts = {"/etc/pmta/config": by_hand(BY_HAND_BYTES)}

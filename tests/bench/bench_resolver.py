@@ -32,8 +32,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "build" / "collections"))
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import NO, UNKNOWN, YES, Question
-from ansible_collections.mailops.mta.plugins.module_utils.shell.resolver import Resolver
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import NO, UNKNOWN, YES, Question
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.resolver import Resolver
 
 ROUNDS = 10
 ADDRESSES = 10_000

@@ -47,7 +47,8 @@ def podman(*arguments: str, text: str | None = None, check: bool = True) -> str:
 
 def instances(document: dict[str, Any]) -> list[dict[str, Any]]:
     sys.path.insert(0, str(ROOT / "build" / "collections"))
-    from ansible_collections.mailops.mta.plugins.module_utils.core import fleet, postfix
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
+    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
 
     parsed, findings = fleet.parse(document)
     if parsed is None:

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell import postfix
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.postfix import instances as postfix
 from numbered_mail import Load, Server, Session, deferring, lock, sources
 
 VARIANTS = json.loads(Path("/root/variants.json").read_text(encoding="utf-8"))

@@ -112,7 +112,8 @@ def under_mail(world: World) -> int:
 def variants(world: World) -> dict[str, dict[str, Any]]:
     """By name, the arguments of the module powermta_configuration for a fleet that was changed in one way."""
     sys.path.insert(0, str(ROOT / "build" / "collections"))
-    from ansible_collections.mailops.mta.plugins.module_utils.core import fleet, powermta
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
 
     document = yaml.safe_load(world.fleet_file.read_text(encoding="utf-8"))
     first, second = (address["ip"] for address in document["streams"]["bulk"]["addresses"] if address["host"] == HOST)

@@ -28,8 +28,8 @@ sys.modules["ansible.module_utils"] = types.ModuleType("ansible.module_utils")
 sys.modules["ansible.module_utils.basic"] = types.ModuleType("ansible.module_utils.basic")
 sys.modules["ansible.module_utils.basic"].AnsibleModule = None
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta as core
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as core
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration as module
 from numbered_mail import Load, Server, Session, arrived, arrived_at, deferring, lock, sources
 

@@ -23,10 +23,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(__file__).resolve().parent / "corpus" / "powermta"
 try:
-    from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_syntax
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
 except ImportError:
     sys.path.insert(0, str(ROOT / "build" / "collections"))
-    from ansible_collections.mailops.mta.plugins.module_utils.core import powermta_checks, powermta_syntax
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
 
 MAIN = "/etc/pmta/config"
 SLOW = 2.0  # seconds of processor time for one input of at most some tens of kilobytes

@@ -14,10 +14,13 @@ import subprocess
 import time
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import alignment, fleet, names, tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.answers import NO, YES, Question
+from ansible_collections.mailops.mta.plugins.module_utils.core import names
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import NO, YES, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
-from ansible_collections.mailops.mta.plugins.module_utils.shell.resolver import Resolver
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge as alignment
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.resolver import Resolver
 from ansible_collections.mailops.mta.plugins.modules.alignment_info import prove
 
 IMAGE = os.environ.get("PROOF_IMAGE", "localhost/mta-services:bookworm")

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
-from ansible_collections.mailops.mta.plugins.module_utils.core.keystore import JOURNAL
-from ansible_collections.mailops.mta.plugins.module_utils.shell.journal import Journal
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import KeyStore
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.journal import Journal
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import KeyStore
 
 ROOT = Path(__file__).resolve().parents[2]
 BAO = os.environ.get("BAO", "bao")

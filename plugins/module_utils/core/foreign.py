@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.text import visible
+from ansible_collections.mailops.mta.plugins.module_utils.core.tables import visible
 
 LONGEST = 4000  # characters of one text that a person is shown
 

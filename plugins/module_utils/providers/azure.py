@@ -14,9 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records, txt
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.oauth import Token
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,

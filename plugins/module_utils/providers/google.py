@@ -15,9 +15,9 @@ import urllib.parse
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.oauth import Token
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
@@ -28,7 +28,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Throttled,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, message
-from ansible_collections.mailops.mta.plugins.module_utils.shell import jwt
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import jwt
 
 _URL = "https://dns.googleapis.com"
 _TOKEN_URL = "https://oauth2.googleapis.com/token"

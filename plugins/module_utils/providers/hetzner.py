@@ -13,9 +13,9 @@ import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,

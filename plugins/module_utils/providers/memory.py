@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import zones
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES, Limits
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES, Limits
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,

@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -32,7 +32,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 _NEVER_SENT = {"NewConnectionError", "NameResolutionError", "ConnectTimeout", "ConnectTimeoutError"}
 _RECORD = ("Record", "Rrset", "Create", "Update", "Delete")

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import Limits
 from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import Limits
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 
 class ProviderError(Exception):
@@ -76,7 +76,7 @@ class Permanent(ProviderError):
 class Provider(Protocol):
     """What each adapter is. Adapters name it as their base for the one method that most need not write."""
 
-    limits: Limits  # of core/services.py; may be narrowed by what ``read`` finds out about the zone
+    limits: Limits  # of core/dns/services.py; may be narrowed by what ``read`` finds out about the zone
 
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         """The zone, SOA left out. With ``names``, at least every record set that stands at these; more does no harm."""

@@ -22,7 +22,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 _MAX_PAGES = 5000  # of one list
 _LONG = 300  # characters of what a service says

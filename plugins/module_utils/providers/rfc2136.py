@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records, txt
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -24,7 +25,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire as dnswire
 
 
 class Rfc2136(Provider):

@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Optional
 from xml.sax.saxutils import escape
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import records
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -29,7 +29,8 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Throttled,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.shell import aws, httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import aws
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 _URL = "https://route53.amazonaws.com"
 _REGION = "us-east-1"  # of every hosted zone, outside of China and GovCloud

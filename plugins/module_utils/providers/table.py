@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How each service of core/services.py is opened, one line each."""
+"""How each service of core/dns/services.py is opened, one line each."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ import stat
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import shown
-from ansible_collections.mailops.mta.plugins.module_utils.core.text import unseen
+from ansible_collections.mailops.mta.plugins.module_utils.core.tables import unseen
 
 try:
     import yaml

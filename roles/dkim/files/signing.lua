@@ -3,7 +3,7 @@
 -- SPDX-License-Identifier: GPL-3.0-or-later
 -- Refuses what its stream does not admit, and signs everything else with all keys of the domain in its From field.
 -- The mail server names the stream by the milter macro {daemon_name}; streams.json says what each stream admits
--- (core/admission.py). At the front listener nothing is signed: the stream that the message goes to does that.
+-- (core/engines/admission.py). At the front listener nothing is signed: the stream that the message goes to does that.
 
 local regexp = require 'rspamd_regexp'
 local ucl = require 'ucl'

@@ -20,21 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import (
-    answers,
-    foreign,
-    keys,
-    message,
-    names,
-    spf,
-    tags,
-    txt,
-    zones,
-)
-from ansible_collections.mailops.mta.plugins.module_utils.core.manifest import Manifest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core import foreign, names
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import answers, txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import wire as message
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones.ownership import Manifest
 from ansible_collections.mailops.mta.plugins.module_utils.providers import desec
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 try:
     from re import _constants as sre_constants

@@ -14,7 +14,7 @@ from typing import Any, Optional
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mailops.mta.plugins.modules import dkim_dns_info
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.still_net import StillNet
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.dns.still_net import StillNet
 
 dns_flags = pytest.importorskip("dns.flags")
 dns_message = pytest.importorskip("dns.message")

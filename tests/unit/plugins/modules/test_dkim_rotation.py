@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell import clock, journal
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rotation as shell_rotation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import journal
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import rotation as shell_rotation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import clock
 from ansible_collections.mailops.mta.plugins.modules import dkim_rotation
 
 DAY = 86400

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rspamd, signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import rspamd
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer, dkim_signer_key
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.standin_signer import Pair, pair
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, pair
 
 A1, A2, B1 = pair("a.test", "s1"), pair("a.test", "s2"), pair("b.test", "s1", "rsa")
 

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.core.keys import Key
-from ansible_collections.mailops.mta.plugins.module_utils.core.keystore import JOURNAL
-from ansible_collections.mailops.mta.plugins.module_utils.shell import rotation
-from ansible_collections.mailops.mta.plugins.module_utils.shell.journal import Journal
-from ansible_collections.mailops.mta.plugins.module_utils.shell.keys import KeyStore
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import rotation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.journal import Journal
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import KeyStore
 from ansible_collections.mailops.mta.plugins.modules import (
     dkim_key_backup,
     dkim_key_import,

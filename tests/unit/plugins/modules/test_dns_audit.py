@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.core import audit_world, tags
-from ansible_collections.mailops.mta.plugins.module_utils.shell import policies
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import notes as audit_world
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policies
 from ansible_collections.mailops.mta.plugins.modules import dns_audit
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.still_net import StillNet
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.dns.still_net import StillNet
 
 dns_message = pytest.importorskip("dns.message")
 dns_rrset = pytest.importorskip("dns.rrset")

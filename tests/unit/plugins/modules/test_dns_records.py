@@ -11,8 +11,8 @@ import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mailops.mta.plugins.doc_fragments import dns
-from ansible_collections.mailops.mta.plugins.module_utils.core import services
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
 from ansible_collections.mailops.mta.plugins.modules import dns_records
 

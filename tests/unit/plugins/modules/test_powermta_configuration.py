@@ -15,17 +15,18 @@ from unittest import mock
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.mailops.mta.plugins.module_utils.core import powermta, powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta as shell
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as shell
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.powermta_fleets import (
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
     DOCUMENT,
     TODAY,
     changed,
     fleet_of,
     picture,
 )
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.double_powermta import Host
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.double import Host
 
 GONE = "bulk-203-0-113-21"
 PASSWORDS = {"shop": "word-of-shop", "bell": "word-of-bell"}

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta, powermta_operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation as powermta_operation
 from ansible_collections.mailops.mta.plugins.modules import powermta_info, powermta_queue, powermta_source
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.fake_pmta import FakePmta
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.fake_pmta import FakePmta
 
 QUEUE = "a.test/bulk-1"
 

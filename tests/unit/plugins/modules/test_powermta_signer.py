@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.signing import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell import powermta, powermta_evidence, signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer_key, powermta_signer
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.standin_powermta import PowerMta
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.standin_signer import Pair, pair
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.standin import PowerMta
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, pair
 
 A1, A2, B1 = (
     pair(domain, selector, "rsa") for domain, selector in (("a.test", "s1"), ("a.test", "s2"), ("b.test", "s1"))

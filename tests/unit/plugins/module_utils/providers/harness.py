@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access, Provider
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import AnswerLost, Response
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import AnswerLost, Response
 
 ZONE = "example.com"
 _PACKAGE = "ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins"

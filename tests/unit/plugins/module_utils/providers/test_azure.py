@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import azure
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,

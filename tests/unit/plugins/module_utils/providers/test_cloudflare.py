@@ -9,9 +9,9 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import zones
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import cloudflare
 from ansible_collections.mailops.mta.plugins.module_utils.providers.cloudflare import Cloudflare
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Garbled,
     Permanent,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.cloudflare import (
     CREDENTIALS,

@@ -21,12 +21,16 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import manifest, records, txt, zones
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Wanted
-from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, rest, sync, table
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, rest, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access, Conflict, Provider
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 
 REAL = json.loads(os.environ.get("MTA_DNS_CONTRACT", "[]"))

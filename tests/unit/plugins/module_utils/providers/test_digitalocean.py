@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import digitalocean
 from ansible_collections.mailops.mta.plugins.module_utils.providers.digitalocean import DigitalOcean
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -18,7 +18,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Permanent,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.digitalocean import (
     CREDENTIALS,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import gandi
 from ansible_collections.mailops.mta.plugins.module_utils.providers.gandi import Gandi
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (

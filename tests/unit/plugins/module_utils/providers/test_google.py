@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.providers import google, sync
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.providers import google
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -19,6 +19,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Throttled,
 )
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.google import (
     ACCOUNT,

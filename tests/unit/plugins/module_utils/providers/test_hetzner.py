@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import hetzner
 from ansible_collections.mailops.mta.plugins.module_utils.providers.hetzner import Hetzner
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.hetzner import (
     CREDENTIALS,

@@ -18,7 +18,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Permanent,
     ProviderError,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Response
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Response
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 
 

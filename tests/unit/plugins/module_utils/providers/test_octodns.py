@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import octodns
 from ansible_collections.mailops.mta.plugins.module_utils.providers.octodns import OctoDns
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (

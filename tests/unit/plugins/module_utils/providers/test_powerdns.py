@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import zones
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import Wanted
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import powerdns
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
@@ -24,7 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 
 ZONE = "example.com"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.providers import rest
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Garbled, ProviderError
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Response
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Response
 
 
 def test_requests_of_one_account_are_spaced_whatever_their_zone() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core import txt
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Change, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.providers import route53, sync
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, RecordSet
+from ansible_collections.mailops.mta.plugins.module_utils.providers import route53
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -21,6 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Throttled,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Throttle
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.route53 import (
     CREDENTIALS,

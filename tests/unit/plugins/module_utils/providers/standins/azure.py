@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Response
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Response
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "Sn3lZJTBX6kkg7OdcBUAxOO963GEIyGQqnFTOFYY"}

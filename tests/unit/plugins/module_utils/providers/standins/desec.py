@@ -14,7 +14,7 @@ import dns.exception
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "i-T3b1h_OI-H9ab8tRS98stGtURe"}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "dop_v1_7c5b9f3d1e"}

@@ -17,7 +17,7 @@ import dns.exception
 import dns.name
 import dns.rdata
 import dns.rdataclass
-from ansible_collections.mailops.mta.plugins.module_utils.shell import httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.records import Key
-from ansible_collections.mailops.mta.plugins.module_utils.shell import dnswire
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Key
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire as dnswire
 
 CREDENTIALS: dict[str, Any] = {"server": "192.0.2.1", "key_name": "k", "key_secret": "c2VjcmV0"}
 OPTIONS: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell.httpclient import Response
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Response
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {
