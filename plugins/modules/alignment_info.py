@@ -157,7 +157,7 @@ questions:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge as alignment
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import resolver
 
 # Each round answers what the one before could not go on without: an SPF include of an include, ten deep (RFC 7208),
@@ -177,9 +177,9 @@ ARGUMENTS = {
 }
 
 
-def prove(parameters: dict, ask) -> tuple[alignment.Proof, int]:
+def prove(parameters: dict, ask) -> tuple[judge.Proof, int]:
     """Judge, ask what was missing, judge again."""
-    seen = alignment.Seen(
+    seen = judge.Seen(
         observations=parameters["observations"],
         probes=parameters["probes"],
         relay=parameters["relay"],
@@ -188,7 +188,7 @@ def prove(parameters: dict, ask) -> tuple[alignment.Proof, int]:
     known: dict[Question, Answer] = {}
     for _round in range(MAX_ROUNDS):
         answers = Answers(known)
-        proof = alignment.judge(
+        proof = judge.judge(
             parameters["expectations"], answers, seen, hosts=parameters["hosts"], streams=parameters["streams"]
         )
         if not answers.wanted:
@@ -215,7 +215,7 @@ def main() -> None:
         changed=False,
         ok=not errors(proof.findings),
         table=list(proof.rows),
-        lines=alignment.lines(proof, note(module)),
+        lines=judge.lines(proof, note(module)),
         errors=[str(finding) for finding in errors(proof.findings)],
         findings=[finding.as_dict() for finding in proof.findings],
         questions=questions,

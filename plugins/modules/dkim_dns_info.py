@@ -134,9 +134,9 @@ questions:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns as dns_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import shown as looks
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import shown
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, report
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.asker import Asker
@@ -148,11 +148,11 @@ ARGUMENTS = {
         "required": True,
         "options": {
             "name": {"type": "str", "required": True},
-            "type": {"type": "str", "choices": list(looks.TYPES), "default": "TXT"},
+            "type": {"type": "str", "choices": list(shown.TYPES), "default": "TXT"},
         },
     },
-    "zones": {**dns_arguments.ZONES, "default": []},
-    **dns_arguments.RESOLVERS,
+    "zones": {**dns.ZONES, "default": []},
+    **dns.RESOLVERS,
 }
 
 
@@ -171,11 +171,11 @@ def questions(entries: list[dict[str, str]]) -> tuple[list[Question], list[Findi
     return list(dict.fromkeys(found)), findings
 
 
-def known_zones(entries: list[dict]) -> tuple[list[looks.Zone], list[Finding]]:
+def known_zones(entries: list[dict]) -> tuple[list[shown.Zone], list[Finding]]:
     found, findings = [], []
     for entry in entries:
         try:
-            zone = looks.Zone.of(entry)
+            zone = shown.Zone.of(entry)
             for server in zone.servers:
                 names.endpoint(server)
             found.append(zone)
@@ -194,7 +194,7 @@ def run(module: AnsibleModule) -> None:
         asker = Asker(params["resolvers"], params["timeout_seconds"])
     except ValueError as error:
         module.fail_json(msg=f"resolvers: {error}")
-    found, asked = asker.settle(partial(looks.look, wanted, zones))
+    found, asked = asker.settle(partial(shown.look, wanted, zones))
     looks_found = [each.as_dict() for each in found]
     # Else Ansible sends back all names that it was given.
     module.exit_json(changed=False, looks=looks_found, questions=asked, invocation={"module_args": {}})

@@ -345,7 +345,7 @@ import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import report as rotation_text
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import DIRECTORY, KeyStore, StoreError
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.rotation import Order, Refused, Run
@@ -393,7 +393,7 @@ ARGUMENTS = {
             "domain": {"type": "str", "required": True},
             "algorithm": {"type": "str", "choices": ALGORITHMS},
             "selector": {"type": "str"},
-            "reason": {"type": "str", "choices": [rotation.DEMAND, rotation.COMPROMISED], "default": rotation.DEMAND},
+            "reason": {"type": "str", "choices": [life.DEMAND, life.COMPROMISED], "default": life.DEMAND},
         },
     },
     "without": {"type": "list", "elements": "str", "default": []},
@@ -449,10 +449,10 @@ def result(report, stepped, check_mode):
     asked = [
         {"name": name, "type": rtype}
         for policy, keys in held
-        for name, rtype in rotation.questions(keys, policy, report.evidence.of(policy))
+        for name, rtype in life.questions(keys, policy, report.evidence.of(policy))
     ]
-    records = [record for policy, keys in held for record in rotation.records(keys, policy)]
-    chosen = [(policy, rotation.signing(keys, policy)) for policy, keys in held]
+    records = [record for policy, keys in held for record in life.records(keys, policy)]
+    chosen = [(policy, life.signing(keys, policy)) for policy, keys in held]
     if done.resting:  # what was true in the backup may do harm now
         records = [{**record, "values": None, "state": "present"} for record in records]
         chosen = []
@@ -463,19 +463,19 @@ def result(report, stepped, check_mode):
             {"domain": policy.domain, "selector": key.selector, "algorithm": policy.algorithm}
             for policy, keys in held
             for key in keys
-            if key.state == rotation.NEW and not key.record
+            if key.state == life.NEW and not key.record
         ],
         "resting": done.resting,
-        "moving": any(rotation.is_moving(keys) for _policy, keys in held),
-        "following": any(rotation.is_followed(keys, policy) for policy, keys in held),
-        "proving": any(policy.proof and rotation.is_superseded(keys, policy) for policy, keys in held),
+        "moving": any(life.is_moving(keys) for _policy, keys in held),
+        "following": any(life.is_followed(keys, policy) for policy, keys in held),
+        "proving": any(policy.proof and life.is_superseded(keys, policy) for policy, keys in held),
         "ask": asked,
         "records": records,
         "signing": [_key(policy, key) for policy, key in chosen if key],
         "holding": [
             {**_key(policy, key), "private": key.private}
             for policy, keys in ([] if done.resting else held)
-            for key in rotation.holding(keys, policy)
+            for key in life.holding(keys, policy)
         ],
         "steps": steps,
         "waits": [

@@ -99,12 +99,11 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim as dkim_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import Installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.admission import TRACE_BYTES
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import workers
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, rspamd
 
 
 def main():
@@ -116,7 +115,7 @@ def main():
             "configuration": {"type": "str", "required": True},
             "rules": {"type": "str", "required": True},
             "unit": {"type": "str", "required": True},
-            **dkim_arguments.STATE,
+            **dkim.STATE,
         },
         supports_check_mode=True,
     )
@@ -124,7 +123,7 @@ def main():
     try:
         with contextlib.nullcontext() if module.check_mode else rspamd.alone(directory):
             result = _configure(module, directory)
-    except signer_files.SignerError as error:
+    except key_files.SignerError as error:
         module.fail_json(msg=f"The signer was not changed: {error}")
     except OSError as error:
         module.fail_json(msg=f"The signer cannot be configured: {error}")
@@ -134,23 +133,23 @@ def main():
 def _configure(module, directory):
     """Refuses before anything is touched, then goes from what can be undone to what cannot."""
     serial, socket = module.params["serial"], module.params["socket"]
-    keys = [(signer_files.key_of(given), given["private"]) for given in module.params["keys"]]
-    signing = [signer_files.key_of(given) for given in module.params["signing"]]
+    keys = [(key_files.key_of(given), given["private"]) for given in module.params["keys"]]
+    signing = [key_files.key_of(given) for given in module.params["signing"]]
     before = rspamd.installed(directory)
-    signer_files.refuse_older(directory, before.serial, serial)
-    signer_files.refuse_missing(rspamd.key_files(directory), keys, signing, module.check_mode)
+    key_files.refuse_older(directory, before.serial, serial)
+    key_files.refuse_missing(rspamd.key_files(directory), keys, signing, module.check_mode)
     tables = rspamd.table_files(directory, signing)
     configuration = module.params["configuration"]
     for mark, value in (("@WORKERS@", workers(os.cpu_count() or 1)), ("@TRACE_BYTES@", TRACE_BYTES)):
         configuration = configuration.replace(mark, str(value))
     whole = [
         rspamd.admission_file(directory, module.params["admission"]),
-        signer_files.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
-        signer_files.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
-        signer_files.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
+        key_files.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
+        key_files.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
+        key_files.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
     ]
     after = Installed(serial, rspamd.digest(whole))
-    changed, switched = signer_files.differing(whole), signer_files.differing(tables)
+    changed, switched = key_files.differing(whole), key_files.differing(tables)
     stale, marks = rspamd.stale(directory, [key for key, _private in keys], tables), rspamd.marks(directory, after)
     follow = bool(changed) or before.digest != after.digest or not rspamd.running()
     if changed and shutil.which("rspamadm"):
@@ -162,7 +161,7 @@ def _configure(module, directory):
         if touched:
             # From here on no older state may come, even where this run is killed.
             rspamd.mark(directory, Installed(serial))
-        signer_files.write(switched)  # before a reload, so that new rules find what they read
+        key_files.write(switched)  # before a reload, so that new rules find what they read
         if follow:
             rspamd.install(changed, socket)
         for path in stale:
@@ -178,7 +177,7 @@ def _configure(module, directory):
 
 
 def _difference(file):
-    before = (signer_files.content_of(file.path) or b"").decode("utf-8", "replace")
+    before = (key_files.content_of(file.path) or b"").decode("utf-8", "replace")
     after = file.content.decode("utf-8")
     return {"before_header": file.path, "after_header": file.path, "before": before, "after": after}
 

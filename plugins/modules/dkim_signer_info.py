@@ -111,25 +111,23 @@ signer:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import evidence
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import evidence, key_files, powermta
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "signer": {"type": "str", "choices": list(signer_files.SIGNERS), "default": signer_files.RSPAMD},
+            "signer": {"type": "str", "choices": list(key_files.SIGNERS), "default": key_files.RSPAMD},
             "directory": {"type": "path"},
             "socket": {"type": "path"},
             "domains": {"type": "list", "elements": "str", "required": True},
         },
-        required_if=[("signer", signer_files.RSPAMD, ["socket"])],
+        required_if=[("signer", key_files.RSPAMD, ["socket"])],
         supports_check_mode=True,
     )
-    held = signer_files.of(module.params["signer"], module.params["directory"])
-    if module.params["signer"] == signer_files.POWERMTA:
-        found = powermta_evidence.gather(held.directory, module.params["domains"])
+    held = key_files.of(module.params["signer"], module.params["directory"])
+    if module.params["signer"] == key_files.POWERMTA:
+        found = powermta.gather(held.directory, module.params["domains"])
     else:
         found = evidence.gather(held.directory, module.params["socket"], module.params["domains"])
     module.exit_json(changed=False, signer={**found, "clock": time.time()})

@@ -108,53 +108,52 @@ written:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim as dkim_arguments
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import for_rspamd
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import private_key as signers_key
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import for_rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, private_key
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "signer": {"type": "str", "choices": list(signer_files.SIGNERS), "default": signer_files.RSPAMD},
+            "signer": {"type": "str", "choices": list(key_files.SIGNERS), "default": key_files.RSPAMD},
             "directory": {"type": "path"},
             "keys": {
                 "type": "list",
                 "elements": "dict",
                 "required": True,
                 "no_log": True,  # Ansible writes list elements to the host's syslog else, whatever their options say
-                "options": {**dkim_arguments.KEY, "private_key": {"type": "str", "required": True, "no_log": True}},
+                "options": {**dkim.KEY, "private_key": {"type": "str", "required": True, "no_log": True}},
             },
             "to_be_made": {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {name: dkim_arguments.KEY[name] for name in ("domain", "selector", "algorithm")},
+                "options": {name: dkim.KEY[name] for name in ("domain", "selector", "algorithm")},
             },
         },
         supports_check_mode=True,
     )
     if not module.no_log:
         module.fail_json(msg="This task carries private keys. Write 'no_log: true' into it")
-    held = signer_files.of(module.params["signer"], module.params["directory"])
+    held = key_files.of(module.params["signer"], module.params["directory"])
     readable = [given for given in module.params["keys"] if given["algorithm"] in held.algorithms]
     try:
-        changed = signer_files.differing([_file(held, given) for given in readable])
+        changed = key_files.differing([_file(held, given) for given in readable])
         if changed and not module.check_mode:
             held.make_directories()
-            with signer_files.alone(held.directory):
-                signer_files.write(changed)
-    except (OSError, ValueError, signer_files.SignerError) as error:
+            with key_files.alone(held.directory):
+                key_files.write(changed)
+    except (OSError, ValueError, key_files.SignerError) as error:
         module.fail_json(msg=f"The keys cannot be brought to the signer: {error}")
     coming = [one for one in module.params["to_be_made"] if one["algorithm"] in held.algorithms and module.check_mode]
     module.exit_json(changed=bool(changed or coming), written=len(changed) + len(coming))
 
 
 def _file(held, given):
-    key = signer_files.key_of(given)
+    key = key_files.key_of(given)
     content = for_rspamd(given["private_key"]).encode("ascii")  # an RSA key as it is, which PowerMTA reads too
-    public = signers_key.SignersKey(content).public
+    public = private_key.SignersKey(content).public
     if (public.algorithm, public.fingerprint) != (key.algorithm, key.fingerprint):
         raise ValueError(
             f"{key.file}: the private key is {public.algorithm} with the fingerprint {public.fingerprint}, "

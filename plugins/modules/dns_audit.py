@@ -164,10 +164,8 @@ import time
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns as dns_arguments
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import judge as audit
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import report as audit_text
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import subject as audit_subject
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import judge, report, subject
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.notes import Audit, Fetched, World
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Subject
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Question
@@ -176,14 +174,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.asker import
 from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policies
 
 ARGUMENTS = {
-    "zones": {**dns_arguments.ZONES, "required": True},
-    "records": dns_arguments.RECORDS,
+    "zones": {**dns.ZONES, "required": True},
+    "records": dns.RECORDS,
     "expectations": {"type": "dict", "default": {}},
     "domains": {"type": "list", "elements": "str", "default": []},
     "ask": {"type": "bool", "default": True},
     "fetch_policies": {"type": "bool", "default": True},
     "ca_file": {"type": "path"},
-    **dns_arguments.RESOLVERS,
+    **dns.RESOLVERS,
 }
 
 
@@ -206,13 +204,13 @@ class AuditAsker(Asker):
 
 def ask_and_judge(given: Subject, asker: AuditAsker, fetch_policies: bool, now: float) -> tuple[Audit, int]:
     """The audit, and how many questions it took."""
-    fetched = {domain: asker.policy(domain) for domain in audit.policy_domains(given)} if fetch_policies else {}
-    return asker.settle(lambda resolver, servers: audit.judge(given, World(resolver, servers, fetched, now)))
+    fetched = {domain: asker.policy(domain) for domain in judge.policy_domains(given)} if fetch_policies else {}
+    return asker.settle(lambda resolver, servers: judge.judge(given, World(resolver, servers, fetched, now)))
 
 
 def run(module: AnsibleModule, clock: Callable[[], float] = time.time) -> None:
     params = module.params
-    given = audit_subject.subject(params["zones"], params["records"], params["expectations"], params["domains"])
+    given = subject.subject(params["zones"], params["records"], params["expectations"], params["domains"])
     result, questions = Audit({}, given.findings, ()), 0
     if params["ask"]:
         try:
@@ -223,12 +221,12 @@ def run(module: AnsibleModule, clock: Callable[[], float] = time.time) -> None:
     module.exit_json(
         changed=False,
         ok=not errors(result.findings),
-        table=audit_text.table(given, result.states),
-        lines=audit_text.lines(given, result) if params["ask"] else [],
-        registry=audit_text.registry(given, result.states, params["ask"]),
+        table=report.table(given, result.states),
+        lines=report.lines(given, result) if params["ask"] else [],
+        registry=report.registry(given, result.states, params["ask"]),
         findings=[finding.as_dict() for finding in result.findings],
         errors=[str(finding) for finding in errors(result.findings)],
-        metrics=audit_text.metrics(result) if params["ask"] else "",
+        metrics=report.metrics(result) if params["ask"] else "",
         questions=questions,
     )
 

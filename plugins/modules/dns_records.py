@@ -221,12 +221,11 @@ from contextlib import suppress
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns as dns_arguments
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dns
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as core_zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership, plan
 from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
 from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
@@ -238,9 +237,9 @@ DAY_SECONDS = 86400
 def argument_spec():
     return {
         "owner": {"type": "str", "required": True},
-        "zones": {**dns_arguments.ZONES, "required": True},
-        "records": dns_arguments.RECORDS,
-        "dkim_records": {**dns_arguments.RECORDS, "required": False, "default": []},
+        "zones": {**dns.ZONES, "required": True},
+        "records": dns.RECORDS,
+        "dkim_records": {**dns.RECORDS, "required": False, "default": []},
         "dkim_series": {"type": "list", "elements": "dict", "default": []},
         "credentials": {"type": "dict", "default": {}, "no_log": True},
         "retire": {"type": "str", "choices": ["due", "never", "now"], "default": "due"},
@@ -287,7 +286,7 @@ def trimmed(credentials):
 def jobs(params):
     """The work by zone, the records of zones that are not ours to write, and findings for what cannot be worked on."""
     findings = []
-    if not manifest.OWNER.match(params["owner"]):
+    if not ownership.OWNER.match(params["owner"]):
         findings.append(
             Finding(
                 "owner",
@@ -306,9 +305,9 @@ def jobs(params):
         if name in zones:
             findings.append(Finding(f"zone {name}", "given twice", "one service writes it", "leave one entry"))
         zones[name] = zone
-    of_keys, problems = core_zones.of_key_host(params["dkim_records"], params["dkim_series"])
+    of_keys, problems = plan.of_key_host(params["dkim_records"], params["dkim_series"])
     findings.extend(problems)
-    wanted, problems = core_zones.assign(zones, params["records"] + of_keys)
+    wanted, problems = plan.assign(zones, params["records"] + of_keys)
     findings.extend(problems)
     result = []
     external = []
@@ -396,7 +395,7 @@ def main():
     work, external, findings = jobs(params)
     policy = sync.Policy(
         owner=params["owner"],
-        retire=core_zones.Retire(params["retire"], int(time.time() // DAY_SECONDS), params["retire_after_days"]),
+        retire=plan.Retire(params["retire"], int(time.time() // DAY_SECONDS), params["retire_after_days"]),
         changed_only=params["scope"] == "changes",
         force=params["force"],
         max_change_percent=params["max_change_percent"],

@@ -85,7 +85,7 @@ lines_proven:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import acceptance
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 
@@ -102,8 +102,8 @@ def main() -> None:
     module.exit_json(
         changed=False,
         assumptions=[asdict(each) for each in found.outcomes],
-        all_held=all(each.verdict != core.FAILED for each in found.outcomes),
-        standin=core.is_standin(found.facts.values()),
+        all_held=all(each.verdict != assumptions.FAILED for each in found.outcomes),
+        standin=assumptions.is_standin(found.facts.values()),
         lines=found.lines(proven=False),
         lines_proven=found.lines(proven=True),
     )

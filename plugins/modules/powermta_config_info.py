@@ -118,15 +118,13 @@ counts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import report as powermta_text
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, report, syntax
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources as powermta_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources
 
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/pmta/config"},
-    "version": {"type": "str", "default": powermta_checks.VERSION},
+    "version": {"type": "str", "default": checks.VERSION},
     # They may hold passwords; what Ansible logs of the arguments must not.
     "content": {"type": "str", "no_log": True},
     "files": {"type": "dict", "default": {}, "no_log": True},
@@ -143,18 +141,18 @@ def run(module):
     given = {name: str(text) for name, text in module.params["files"].items()}
     if module.params["content"] is not None:
         given[path] = module.params["content"]
-    texts, unread = powermta_files.read(path, given)
-    document = powermta_syntax.load(texts, path)
+    texts, unread = sources.read(path, given)
+    document = syntax.load(texts, path)
     try:
-        findings = [*unread, *powermta_checks.judge(document, path, version=version)]
+        findings = [*unread, *checks.judge(document, path, version=version)]
     except ValueError as error:
         module.fail_json(msg=str(error))
     errors = sum(finding.severity == ERROR for finding in findings)
-    counted = powermta_text.counts(document, texts, path)
+    counted = report.counts(document, texts, path)
     result = {
         "changed": False,
         "findings": [finding.as_dict() for finding in findings],
-        "lines": powermta_text.lines(findings, texts, counted),
+        "lines": report.lines(findings, texts, counted),
         "files": list(texts),
         "counts": {**counted, "errors": errors, "warnings": len(findings) - errors},
     }

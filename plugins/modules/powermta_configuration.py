@@ -129,12 +129,9 @@ import datetime
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import drain as powermta_drain
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort as powermta_set
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, drain, effort
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as shell
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation as powermta_operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration, operation
 
 LOCAL = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}\Z")
 PASSWORD = re.compile(r"[!$-&(-;=?-\[\]-_a-z|~]{1,128}\Z")  # printable, without what a configuration cannot hold
@@ -159,7 +156,7 @@ def main():
     )
     try:
         result = configure(module.params, module.check_mode, datetime.date.today())
-    except shell.PowermtaError as error:
+    except configuration.PowermtaError as error:
         module.fail_json(msg=str(error))
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"PowerMTA cannot be configured: {error}")
@@ -168,12 +165,12 @@ def main():
     module.exit_json(**{**result, "findings": [finding.as_dict() for finding in result["findings"]]})
 
 
-def configure(params, check_mode, today, root=shell.ROOT):
+def configure(params, check_mode, today, root=configuration.ROOT):
     """``root``: PowerMTA's own directory. Raises PowermtaError, OSError, ValueError."""
     host = params["host"]
     options = powermta.Options(
         today=today,
-        directory=shell.Paths(root).conf_d,
+        directory=configuration.Paths(root).conf_d,
         passwords=_passwords(host, params["passwords"]),
         monitor_from=tuple(params["monitor_from"]),
         monitor_port=params["monitor_port"],
@@ -184,18 +181,18 @@ def configure(params, check_mode, today, root=shell.ROOT):
         accounting_max_bytes=params["accounting_max_bytes"],
     )
     wanted = {**powermta.files(host, options), **_local(params["fragments"])}
-    with contextlib.nullcontext() if check_mode else shell.alone(root):
-        before = shell.current(root)
+    with contextlib.nullcontext() if check_mode else configuration.alone(root):
+        before = configuration.current(root)
         # Only of a PowerMTA that has read the set in place: else it may lead new mail to what is to go.
-        queued = powermta_operation.waiting() if shell.in_force(root) else None
-        if shell.running() and not shell.is_ours(root):
+        queued = operation.waiting() if configuration.in_force(root) else None
+        if configuration.running() and not configuration.is_ours(root):
             _refuse_to_strand(wanted)
-        stays = powermta_drain.draining(before, wanted, queued)
+        stays = drain.draining(before, wanted, queued)
         # The role dkim writes the keys; what a virtual MTA includes must be there before the role was here.
         kept = {*powermta.keys_files(host), *stays.files, powermta.DKIM}
         gone = {name: None for name in before if name not in kept}
-        empty = {name: powermta_dkim.without_keys() for name in powermta.keys_files(host) if name not in before}
-        change = shell.apply(
+        empty = {name: dkim.without_keys() for name in powermta.keys_files(host) if name not in before}
+        change = configuration.apply(
             {**gone, **empty, **wanted, powermta.DRAINING: stays.fragment},
             start=True,
             check_mode=check_mode,
@@ -203,7 +200,7 @@ def configure(params, check_mode, today, root=shell.ROOT):
             root=root,
         )
     return {
-        "changed": bool(change.changed) or change.effort != shell.NOTHING,
+        "changed": bool(change.changed) or change.effort != configuration.NOTHING,
         "files": list(change.changed),
         "effort": change.effort,
         "diff": change.diff,
@@ -220,16 +217,16 @@ def configure(params, check_mode, today, root=shell.ROOT):
 
 def _refuse_to_strand(wanted):
     """PowerMTA bounces what waits for a virtual MTA that is gone, and this configuration has none of the old ones."""
-    waits = powermta_operation.waiting()
+    waits = operation.waiting()
     if waits is None:
-        raise shell.PowermtaError(
+        raise configuration.PowermtaError(
             "A PowerMTA with a configuration of its own runs here and does not tell what waits in it, so nothing was "
             "changed: mail of virtual MTAs that are gone would bounce. See that its queues are empty, stop it, run it"
         )
-    known = {"{default}"}.union(*map(powermta_set.virtual_mtas, wanted.values()))
+    known = {"{default}"}.union(*map(effort.virtual_mtas, wanted.values()))
     stranded = sorted(name for name, count in waits.items() if count and name.lower() not in known)
     if stranded:
-        raise shell.PowermtaError(
+        raise configuration.PowermtaError(
             "A PowerMTA with a configuration of its own runs here, and mail waits in its virtual MTAs "
             f"{', '.join(stranded)}. They are not in the new configuration, and their mail would bounce, so nothing "
             "was changed. Wait until they are empty, or give them as fragments (powermta_fragments) for as long"

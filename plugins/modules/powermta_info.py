@@ -147,7 +147,7 @@ lines:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
 
 
@@ -175,7 +175,7 @@ def main() -> None:
         changed=False,
         **found,
         findings=[finding.as_dict() for finding in findings],
-        lines=core.lines(found, findings),
+        lines=status.lines(found, findings),
     )
 
 

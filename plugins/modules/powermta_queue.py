@@ -99,7 +99,7 @@ deleted:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 
@@ -150,8 +150,8 @@ def refusal(given):
         return f"{', '.join(filters)} choose mail to delete: they go with state: deleted only"
     if given["older_than_seconds"] is not None and given["older_than_seconds"] < 1:
         return "older_than_seconds is a number of seconds from 1 on"
-    wrong = [names.address_problem(given[name]) for name in ("orig", "rcpt") if given[name] is not None]
-    return next(filter(None, wrong), "") or names.refusal(
+    wrong = [queue.address_problem(given[name]) for name in ("orig", "rcpt") if given[name] is not None]
+    return next(filter(None, wrong), "") or queue.refusal(
         given["queue"], deletes=deletes, confirm=given["confirm"], every_queue=given["every_queue"]
     )
 

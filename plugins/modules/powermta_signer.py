@@ -94,69 +94,69 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim as dkim_arguments
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.effort import NOTHING
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": signer_files.SIGNERS[signer_files.POWERMTA].directory},
+            "directory": {"type": "path", "default": key_files.SIGNERS[key_files.POWERMTA].directory},
             "domains": {"type": "list", "elements": "str", "required": True},
             "keep_days": {"type": "int", "default": 10},
-            "version": {"type": "str", "default": powermta_checks.VERSION},
-            **dkim_arguments.STATE,
+            "version": {"type": "str", "default": checks.VERSION},
+            **dkim.STATE,
         },
         supports_check_mode=True,
     )
     try:
         result = configure(module.params, module.check_mode)
-    except (signer_files.SignerError, powermta.PowermtaError) as error:
+    except (key_files.SignerError, configuration.PowermtaError) as error:
         module.fail_json(msg=f"The signer was not changed: {error}")
     except OSError as error:
         module.fail_json(msg=f"The signer cannot be configured: {error}")
     module.exit_json(**result)
 
 
-def configure(params, check_mode, root=powermta.ROOT):
+def configure(params, check_mode, root=configuration.ROOT):
     """``root``: PowerMTA's own directory. Raises SignerError, PowermtaError, OSError."""
-    files = signer_files.of(signer_files.POWERMTA, params["directory"])
+    files = key_files.of(key_files.POWERMTA, params["directory"])
     if check_mode:
         return _configure(files, params, check_mode, root)
     files.make_directories()
-    with signer_files.alone(files.directory), powermta.alone(root):
+    with key_files.alone(files.directory), configuration.alone(root):
         return _configure(files, params, check_mode, root)
 
 
 def _configure(files, params, check_mode, root):
     """Refuses before anything is touched, then goes from what can be undone to what cannot."""
     serial = params["serial"]
-    keys = [(signer_files.key_of(given), given["private"]) for given in params["keys"]]
+    keys = [(key_files.key_of(given), given["private"]) for given in params["keys"]]
     keys = [(key, private) for key, private in keys if key.algorithm in files.algorithms]
-    signing = [signer_files.key_of(given) for given in params["signing"]]
-    path = os.path.join(powermta.Paths(root).conf_d, powermta_dkim.FRAGMENT)
+    signing = [key_files.key_of(given) for given in params["signing"]]
+    path = os.path.join(configuration.Paths(root).conf_d, powermta_dkim.FRAGMENT)
     try:
-        before = powermta_dkim.installed(powermta.current(root))
+        before = powermta_dkim.installed(configuration.current(root))
     except ValueError as error:
         remedy = "Put back the fragment that the role dkim wrote, or delete it, and run mailops.mta.rotate_dkim"
-        raise signer_files.SignerError(f"{path}: {error}, so an older one cannot be refused. {remedy}") from None
-    signer_files.refuse_older(path, before.serial, serial)
+        raise key_files.SignerError(f"{path}: {error}, so an older one cannot be refused. {remedy}") from None
+    key_files.refuse_older(path, before.serial, serial)
     staying = powermta_dkim.staying(before, params["domains"], datetime.date.today(), params["keep_days"])
     staying = [one for one in staying if os.path.exists(one.path)]
     try:
         texts = powermta_dkim.domain_keys(signing, serial, files.place, params["domains"], staying, before.files)
     except ValueError as error:
-        raise signer_files.SignerError(str(error)) from None
-    signer_files.refuse_missing(files, keys, signing, check_mode)
-    change = powermta.apply(texts, check_mode=check_mode, version=params["version"], root=root)
+        raise key_files.SignerError(str(error)) from None
+    key_files.refuse_missing(files, keys, signing, check_mode)
+    change = configuration.apply(texts, check_mode=check_mode, version=params["version"], root=root)
     # PowerMTA has left them, or will not find them when it starts.
     stale = files.stale((key for key, _private in keys), strangers=False)
     stale = [path for path in stale if path not in {one.path for one in staying}]
-    if powermta.running() and not (check_mode or powermta.in_force(root)):
+    if configuration.running() and not (check_mode or configuration.in_force(root)):
         stale = []  # it runs with another configuration, which may name them
     if not check_mode:
         for one in stale:

@@ -73,7 +73,7 @@ commands:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 
@@ -112,7 +112,7 @@ def refusal(given):
     seconds = given["reenable_after_seconds"]
     if seconds is not None and (given["state"] == "enabled" or seconds < 1):
         return "reenable_after_seconds goes with state: disabled, and is a number of seconds from 1 on"
-    return names.source_problem(given["ip"]) or names.problem(given["queue"])
+    return queue.source_problem(given["ip"]) or queue.problem(given["queue"])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import 
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
-from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Pace
 
 SETS = 5000
@@ -175,9 +175,9 @@ def main() -> dict[str, Any]:
 
         quick = (*more, RecordSet.of(f"quick.{ZONE}", "A", 3600, ["198.18.0.2"]))
 
-        def engine(wanted: tuple[RecordSet, ...], changed_only: bool = False) -> sync.Outcome:
-            job = sync.Job(ZONE, "powerdns", lambda: table.OPEN["powerdns"](access), Wanted(wanted))
-            outcome = sync.run(job, sync.Policy("bench", changed_only=changed_only), Pace())
+        def engine(wanted: tuple[RecordSet, ...], changed_only: bool = False) -> zones.Outcome:
+            job = zones.Job(ZONE, "powerdns", lambda: table.OPEN["powerdns"](access), Wanted(wanted))
+            outcome = zones.run(job, zones.Policy("bench", changed_only=changed_only), Pace())
             if outcome.findings:
                 raise RuntimeError(str(outcome.findings[0]))
             return outcome

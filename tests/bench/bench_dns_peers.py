@@ -30,7 +30,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import 
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Retire, Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
-from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import Pace
 from bench_dns import IMAGE, ZONE, record_sets, seconds
 
@@ -85,8 +85,8 @@ def await_port(host: str, port: int) -> None:
 
 
 def ours(access: Access, wanted: tuple[RecordSet, ...]) -> None:
-    job = sync.Job(ZONE, "rfc2136", lambda: table.OPEN["rfc2136"](access), Wanted(wanted))
-    outcome = sync.run(job, sync.Policy("bench", retire=Retire("now"), force=True), Pace())
+    job = zones.Job(ZONE, "rfc2136", lambda: table.OPEN["rfc2136"](access), Wanted(wanted))
+    outcome = zones.run(job, zones.Policy("bench", retire=Retire("now"), force=True), Pace())
     if outcome.findings:
         raise RuntimeError(str(outcome.findings[0]))
 
@@ -258,8 +258,8 @@ def against_loops() -> dict[str, Any]:
 
 
 def run_engine(provider: str, access: Access, sets: tuple[RecordSet, ...]) -> None:
-    job = sync.Job(ZONE, provider, lambda: table.OPEN[provider](access), Wanted(sets))
-    outcome = sync.run(job, sync.Policy("bench", retire=Retire("now"), force=True), Pace())
+    job = zones.Job(ZONE, provider, lambda: table.OPEN[provider](access), Wanted(sets))
+    outcome = zones.run(job, zones.Policy("bench", retire=Retire("now"), force=True), Pace())
     if outcome.findings:
         raise RuntimeError(str(outcome.findings[0]))
 

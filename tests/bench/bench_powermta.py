@@ -129,8 +129,7 @@ def fleet_document(vmtas: int, each: int) -> dict[str, Any]:
 def measure(which: str) -> None:
     """In a process of its own: seconds, findings, bytes and lines."""
     sys.path.insert(0, str(COLLECTIONS))
-    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
-    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, dkim
     from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
     from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
 
@@ -144,10 +143,10 @@ def measure(which: str) -> None:
         begin = time.perf_counter()
         data = powermta.slice_of(whole, "mta1")
         fragments = powermta.files(data, powermta.Options(today=date(2026, 11, 25)))
-        fragments.update(dict.fromkeys(powermta.keys_files(data), powermta_dkim.without_keys()))
+        fragments.update(dict.fromkeys(powermta.keys_files(data), dkim.without_keys()))
         texts = {f"/etc/pmta/conf.d/{name}": text for name, text in fragments.items()}
         texts["/etc/pmta/config"] = "include /etc/pmta/conf.d/*.conf\n"
-    findings = powermta_checks.check(texts)
+    findings = checks.check(texts)
     text = "".join(texts.values())
     print(time.perf_counter() - begin, len(findings), len(text), text.count("\n"))
 

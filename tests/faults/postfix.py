@@ -48,9 +48,9 @@ def podman(*arguments: str, text: str | None = None, check: bool = True) -> str:
 def instances(document: dict[str, Any]) -> list[dict[str, Any]]:
     sys.path.insert(0, str(ROOT / "build" / "collections"))
     from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
+    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 
-    parsed, findings = fleet.parse(document)
+    parsed, findings = parse.parse(document)
     if parsed is None:
         raise SystemExit("\n".join(str(finding) for finding in findings))
     found = postfix.instances(parsed, "node")

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.postfix import instances as postfix
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.postfix import instances
 from numbered_mail import Load, Server, Session, deferring, lock, sources
 
 VARIANTS = json.loads(Path("/root/variants.json").read_text(encoding="utf-8"))
@@ -29,9 +29,9 @@ SETTINGS = {**QUICK, "smtp_dns_support_level": "disabled"}
 serial = itertools.count(1)
 
 
-def apply(variant: str, **settings: str) -> postfix.Outcome:
+def apply(variant: str, **settings: str) -> instances.Outcome:
     retire = int(settings.pop("retire", "600"))
-    host = postfix.Host(check_mode=False, settings={**SETTINGS, **settings}, retire_seconds=retire)
+    host = instances.Host(check_mode=False, settings={**SETTINGS, **settings}, retire_seconds=retire)
     outcome = host.apply(VARIANTS[variant])
     if outcome.errors and variant not in ("broken", "silent"):
         raise SystemExit("\n".join(outcome.errors))
@@ -80,7 +80,7 @@ def restarts() -> bool:
     load = load_of()
     for _round in range(2):
         time.sleep(2)
-        unit = postfix._Units().unit("postfix-bulk")
+        unit = instances._Units().unit("postfix-bulk")
         subprocess.run(["systemctl", "restart", unit], check=True)
     return verdict("restart", load, 320)
 
@@ -234,7 +234,7 @@ def stream_removal() -> bool:
     deferring.clear()
     lost = load.lost(320)
     end = time.time() + 330  # a reload parks what is in delivery for 300 s
-    while sum(postfix.queue_counts("/var/spool/postfix-bulk").values()) and time.time() < end:
+    while sum(instances.queue_counts("/var/spool/postfix-bulk").values()) and time.time() < end:
         subprocess.run(["postqueue", "-c", "/etc/postfix-bulk", "-f"], check=False)
         time.sleep(0.5)
     left = leftovers("/var/spool/postfix-bulk")
@@ -268,7 +268,7 @@ def leftovers(queue: str) -> list[str]:
     """Each message that is still in a queue: where, its rights, its age, and the last that the log says of it."""
     log = LOG.read_text(encoding="utf-8").splitlines()
     found = []
-    for part in postfix.QUEUES:
+    for part in instances.QUEUES:
         for folder, _folders, names in os.walk(os.path.join(queue, part)):
             for name in names:
                 status = os.stat(os.path.join(folder, name))

@@ -112,8 +112,8 @@ def under_mail(world: World) -> int:
 def variants(world: World) -> dict[str, dict[str, Any]]:
     """By name, the arguments of the module powermta_configuration for a fleet that was changed in one way."""
     sys.path.insert(0, str(ROOT / "build" / "collections"))
-    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
-    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
+    from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 
     document = yaml.safe_load(world.fleet_file.read_text(encoding="utf-8"))
     first, second = (address["ip"] for address in document["streams"]["bulk"]["addresses"] if address["host"] == HOST)
@@ -125,13 +125,13 @@ def variants(world: World) -> dict[str, dict[str, Any]]:
         for name in gone:
             stream = changed["streams"][name]
             stream["addresses"] = [address for address in stream["addresses"] if address["host"] != HOST]
-        parsed, findings = fleet.parse(changed)
+        parsed, findings = parse.parse(changed)
         if parsed is None:
             raise Failed("\n".join(map(str, findings)))
-        host = powermta.slice_of(parsed, HOST)
+        host = fragments.slice_of(parsed, HOST)
         return {
             "host": host,
-            "passwords": dict.fromkeys(powermta.logins(host), PASSWORD),
+            "passwords": dict.fromkeys(fragments.logins(host), PASSWORD),
             "fragments": {},
             "monitor_from": [],
             "monitor_port": 8080,

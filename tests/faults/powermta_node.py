@@ -29,7 +29,7 @@ sys.modules["ansible.module_utils.basic"] = types.ModuleType("ansible.module_uti
 sys.modules["ansible.module_utils.basic"].AnsibleModule = None
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as core
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration as module
 from numbered_mail import Load, Server, Session, arrived, arrived_at, deferring, lock, sources
 
@@ -153,7 +153,7 @@ def configure(variant: str, check_mode: bool = False) -> dict:
 def refused(variant: str) -> str:
     try:
         configure(variant)
-    except powermta.PowermtaError as error:
+    except configuration.PowermtaError as error:
         return str(error)
     raise Wrong(f"{variant} was not refused")
 
@@ -196,7 +196,7 @@ def bounces(status: str = "") -> list[str]:
 
 
 def defined() -> set[str]:
-    text = "".join(powermta.current().values())
+    text = "".join(configuration.current().values())
     return {line.split()[1].rstrip(">") for line in text.splitlines() if line.startswith("<virtual-mta ")}
 
 
@@ -211,8 +211,8 @@ def fragments(variant: str) -> dict[str, str]:
 def whole(*variants: str) -> bool:
     """Whether the set in place is one of these, PowerMTA would read it, and it runs."""
     known = [fragments(variant) for variant in variants]
-    there = {name: text for name, text in powermta.current().items() if not name.endswith(core.KEYS_END)}
-    return there in known and "Error" not in pmta("test", "config") and powermta.running()
+    there = {name: text for name, text in configuration.current().items() if not name.endswith(core.KEYS_END)}
+    return there in known and "Error" not in pmta("test", "config") and configuration.running()
 
 
 def runs_on(load: Load, text: str) -> None:
@@ -230,7 +230,7 @@ def the_role_and_this_say_the_same(load: Load) -> None:
 
 
 def refusals_leave_the_old_set_running(load: Load) -> None:
-    before, first = powermta.current(), pid()
+    before, first = configuration.current(), pid()
     REFUSE.write_text("max-smtp-out 7", encoding="utf-8")
     told = refused("slower")
     REFUSE.unlink()
@@ -239,20 +239,20 @@ def refusals_leave_the_old_set_running(load: Load) -> None:
     told = refused("slower")
     FAIL_RELOAD.unlink()
     prove("pmta reload failed" in told, f"the failed reload is not told: {told}")
-    prove(powermta.current() == before, "the old set is not in place")
+    prove(configuration.current() == before, "the old set is not in place")
     prove(pid() == first, "PowerMTA was restarted")
     runs_on(load, "after the refusals")
     # The way back was refused as well, so nobody knows what it runs with, and the next run makes sure.
-    prove(not powermta.in_force(), "a set that was not seen to be read counts as read")
-    prove(powermta.apply({}, start=True).effort == "restart", "the next run does not make sure")
-    prove(powermta.in_force(), "the old set is not in force")
+    prove(not configuration.in_force(), "a set that was not seen to be read counts as read")
+    prove(configuration.apply({}, start=True).effort == "restart", "the next run does not make sure")
+    prove(configuration.in_force(), "the old set is not in force")
     runs_on(load, "after the restart")
 
 
 def changes_reload_under_mail(load: Load) -> None:
     for variant in ("slower", "base", "slower", "base"):
         effort = configure(variant)["effort"]
-        prove(effort == powermta.RELOAD, f"{variant} took a {effort}")
+        prove(effort == configuration.RELOAD, f"{variant} took a {effort}")
         runs_on(load, variant)
 
 
@@ -263,7 +263,7 @@ def a_restart_and_kills_of_the_daemon(load: Load) -> None:
         first = pid()
         os.kill(first, signal.SIGKILL)
         until(lambda first=first: pid() not in (0, first), "its watchdog starts PowerMTA again")
-        until(powermta.running, "PowerMTA runs again")
+        until(configuration.running, "PowerMTA runs again")
         configure("base")
         runs_on(load, "after SIGKILL")
     prove(not configure("base")["changed"], "something is left to do after SIGKILL")
@@ -341,7 +341,10 @@ def a_killed_run_is_finished_by_the_next(load: Load) -> None:
         prove(whole("base", "slower"), f"killed after {moment:.3f} s, the set is neither the old nor the new one")
         new += whole(variant)
         configure(variant)
-        prove(whole(variant) and powermta.in_force(), f"a run killed after {moment:.3f} s was not finished by the next")
+        prove(
+            whole(variant) and configuration.in_force(),
+            f"a run killed after {moment:.3f} s was not finished by the next",
+        )
         prove(not configure(variant)["changed"], f"there is something left after a kill at {moment:.3f} s")
     prove(died >= KILLS // 2 and 0 < new < KILLS, f"{died} of {KILLS} died, {new} with the new set in place")
     configure("base")
@@ -363,7 +366,7 @@ def two_runs_at_once(load: Load) -> None:
             children.append(child)
         codes = [os.waitpid(child, 0)[1] for child in children]
         prove(codes == [0, 0], f"of two runs at once, they ended with {codes}")
-        prove(whole("base", "slower") and powermta.in_force(), "two runs at once left neither set in force")
+        prove(whole("base", "slower") and configuration.in_force(), "two runs at once left neither set in force")
     configure("base")
     runs_on(load, "after two runs at once")
 
@@ -481,8 +484,8 @@ def removal_at_once_loses_mail(_load: object = None) -> None:
     until(lambda: waiting(name) > 2, f"mail waits for {name}")
     load.stop()
     held = waiting(name)
-    with powermta.alone():
-        powermta.apply(fragments("less"), start=True)
+    with configuration.alone():
+        configuration.apply(fragments("less"), start=True)
     until(lambda: len(bounces("5.3.5")) >= held, "PowerMTA bounces what waits for a virtual MTA that is gone")
     deferring.clear()
     configure("base")
@@ -518,7 +521,7 @@ def main() -> int:
         try:
             event(load)
             print(f"ok      {name}, {time.monotonic() - begin:.0f} s", flush=True)
-        except (Wrong, powermta.PowermtaError) as error:
+        except (Wrong, configuration.PowermtaError) as error:
             failed += 1
             print(f"FAILED  {name}: {error}", flush=True)
             deferring.clear()
@@ -526,7 +529,7 @@ def main() -> int:
     lost, bounced = load.lost(PATIENCE_SECONDS, hurry), bounces()
     try:
         removal_at_once_loses_mail()
-    except (Wrong, powermta.PowermtaError) as error:
+    except (Wrong, configuration.PowermtaError) as error:
         failed += 1
         print(f"FAILED  removal at once loses mail: {error}", flush=True)
     figures = {"messages": len(load.accepted), "lost": len(lost), "bounced": len(bounced), "doubled": load.doubled()}

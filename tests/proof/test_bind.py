@@ -17,9 +17,9 @@ import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import NO, YES, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge as alignment
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.resolver import Resolver
 from ansible_collections.mailops.mta.plugins.modules.alignment_info import prove
 
@@ -66,7 +66,7 @@ def sound_records(expected):
         for ip in address["ips"]:
             records[(address["ehlo"], "AAAA" if names.is_ipv6(ip) else "A")] = [ip]
             records[(names.reverse_name(ip), "PTR")] = [address["ehlo"]]
-        records[(address["ehlo"], "TXT")] = [tags.spf(address["ips"])]
+        records[(address["ehlo"], "TXT")] = [policies.spf(address["ips"])]
     for stream in expected["streams"]:
         path = stream["return_path"]["domain"]
         records[(path, "MX")] = [f"10 {host}" for host in stream["return_path"]["mx"]]
@@ -74,7 +74,7 @@ def sound_records(expected):
         for domain in stream["domains"]:
             records[(f"_dmarc.{domain}", "TXT")] = [stream["dmarc"]]
         for key in stream["dkim"]:
-            records[(f"{key['selector']}._domainkey.{key['domain']}", "TXT")] = [tags.dkim(key["algorithm"], KEY)]
+            records[(f"{key['selector']}._domainkey.{key['domain']}", "TXT")] = [policies.dkim(key["algorithm"], KEY)]
         for name in stream["report_authorisations"]:
             records[(name, "TXT")] = ["v=DMARC1"]
         records[(f"_smtp._tls.{path}", "TXT")] = [stream["tls_rpt"]]
@@ -140,10 +140,10 @@ def bind(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected():
-    value, findings = fleet.parse(DOCUMENT)
+    value, findings = parse.parse(DOCUMENT)
     if value is None:
         pytest.fail("\n".join(map(str, findings)))
-    return alignment.expectations(value)
+    return judge.expectations(value)
 
 
 def proof(expected, **more):
@@ -153,7 +153,7 @@ def proof(expected, **more):
 
 
 def broken(result, check):
-    return {row["address"] for row in result.rows if row[check] in (alignment.FAIL, alignment.UNKNOWN)}
+    return {row["address"] for row in result.rows if row[check] in (judge.FAIL, judge.UNKNOWN)}
 
 
 def test_a_sound_fleet_passes(bind, expected):
@@ -161,7 +161,7 @@ def test_a_sound_fleet_passes(bind, expected):
     result = proof(expected)
     assert not result.findings
     for row in result.rows:
-        assert [row[check] for check in alignment.CHECKS] == ["ok"] * 7 + ["-"] * 3
+        assert [row[check] for check in judge.CHECKS] == ["ok"] * 7 + ["-"] * 3
 
 
 TX4, TX2, COLD = "198.19.64.20", "198.19.64.21", "198.19.64.40"
@@ -258,7 +258,7 @@ def test_a_planted_fault_is_caught(bind, expected, fault):
     bind.serve(records)
     result = proof(expected)
     assert broken(result, check) == addresses or (addresses is None and broken(result, check))
-    for other in set(alignment.CHECKS) - {check}:
+    for other in set(judge.CHECKS) - {check}:
         assert not broken(result, other)
     assert any(says in str(finding) for finding in result.findings if finding.severity == ERROR)
     # What the fault does not concern is not judged with it.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.journal import Journal
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import KeyStore

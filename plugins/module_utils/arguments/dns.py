@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 
 ZONES: dict[str, Any] = {
     "type": "list",
@@ -30,7 +30,7 @@ RECORDS: dict[str, Any] = {
         "type": {"type": "str", "required": True},
         "ttl": {"type": "int"},
         "values": {"type": "list", "elements": "str"},
-        "state": {"type": "str", "choices": [zones.PRESENT, zones.ABSENT], "default": zones.PRESENT},
+        "state": {"type": "str", "choices": [plan.PRESENT, plan.ABSENT], "default": plan.PRESENT},
         "reason": {"type": "str"},
         "streams": {"type": "list", "elements": "str"},
         "domain": {"type": "str"},

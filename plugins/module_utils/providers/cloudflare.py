@@ -14,8 +14,7 @@ import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -151,7 +150,7 @@ class Cloudflare(Provider):
 
     def _remember(self, record: Any) -> None:
         try:
-            key = (records.canonical_name(record["name"]), str(record["type"]))
+            key = (rrset.canonical_name(record["name"]), str(record["type"]))
             if key[1] == "SOA":
                 return
             self._records.setdefault(key, {})[record["id"]] = _Record(
@@ -226,13 +225,13 @@ def _value(record: dict[str, Any]) -> str:
     else:
         text = record["content"]
     try:
-        return records.canonical(rtype, text)
+        return rrset.canonical(rtype, text)
     except ValueError:
         return str(text)  # foreign data that we would not write
 
 
 def _content(rtype: str, value: str) -> dict[str, Any]:
-    text = records.presentation(rtype, value)
+    text = rrset.presentation(rtype, value)
     if rtype == "TXT":
         return {"content": text}
     if rtype == "MX":

@@ -14,8 +14,7 @@ import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -104,7 +103,7 @@ class DigitalOcean(Provider):
 
     def _remember(self, record: Any) -> None:
         try:
-            name = records.canonical_name(record["name"])
+            name = rrset.canonical_name(record["name"])
             key = (self._zone if name == "@" else f"{name}.{self._zone}", str(record["type"]))
             if key[1] != "SOA":
                 self._records.setdefault(key, {})[record["id"]] = _Record(
@@ -151,7 +150,7 @@ class DigitalOcean(Provider):
         elif rtype == "CAA":
             text = f"{record['flags']} {record['tag']} {txt.quote(text.rstrip('.'))}"
         try:
-            return records.canonical(rtype, text)
+            return rrset.canonical(rtype, text)
         except ValueError:
             return text  # foreign data that we would not write
 
@@ -159,7 +158,7 @@ class DigitalOcean(Provider):
 def _data(key: Key, value: str) -> dict[str, Any]:
     """The fields of a value, all of them: the description wants those that a type has not as null."""
     fields: dict[str, Any] = dict.fromkeys(("priority", "weight", "port", "flags", "tag"))
-    text = records.presentation(key[1], value)
+    text = rrset.presentation(key[1], value)
     if key[1] == "TXT":
         if not _PLAIN.match(value):
             raise Permanent(

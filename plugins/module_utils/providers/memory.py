@@ -10,7 +10,7 @@ from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES, Limits
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -47,7 +47,7 @@ class MemoryZone(Provider):
         for change in changes:
             if self.state.get(change.key) != change.before:
                 raise Conflict(f"{change.key[0]} {change.key[1]} was changed by somebody else")
-        self.state = zones.apply(self.state, changes)
+        self.state = plan.apply(self.state, changes)
         self.writes.append(tuple(changes))
         self.fault("after")
 

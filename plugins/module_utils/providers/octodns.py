@@ -32,7 +32,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 
 _NEVER_SENT = {"NewConnectionError", "NameResolutionError", "ConnectTimeout", "ConnectTimeoutError"}
 _RECORD = ("Record", "Rrset", "Create", "Update", "Delete")
@@ -203,7 +203,7 @@ def problem(error: Exception, title: str, zone: str) -> ProviderError:
     answer = next((found for found in map(_answer, chain) if found), None)
     status, body, headers = answer or (0, "", {})
     said = f"HTTP {status}: {body[:300]}" if status else _said(error)
-    after = httpclient.retry_after(httpclient.Response(status, headers, b""))
+    after = client.retry_after(client.Response(status, headers, b""))
     if status == 401 or any(name.endswith("Unauthorized") for name in names):
         return Permanent(f"the {title} refused the key ({said})", "it is not a valid one", "correct settings")
     if status == 403 or any(name.endswith("Forbidden") for name in names):

@@ -25,23 +25,23 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire as dnswire
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire
 
 
 class Rfc2136(Provider):
     limits = SERVICES["rfc2136"].limits
 
-    def __init__(self, access: Access, peer: dnswire.Peer) -> None:
+    def __init__(self, access: Access, peer: wire.Peer) -> None:
         self._zone = access.zone
         self._peer = peer
         self._raw: dict[Key, dict[str, list[Any]]] = {}
-        self._edits: dict[Key, tuple[Change, dnswire.Edit]] = {}
+        self._edits: dict[Key, tuple[Change, wire.Edit]] = {}
 
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         """Always the whole zone: one transfer costs less than a question for each type that may stand at a name."""
         try:
-            rrsets = dnswire.transfer(self._peer, self._zone)
-        except (dnswire.NotConnected, dnswire.AnswerLost, dnswire.Refused) as error:
+            rrsets = wire.transfer(self._peer, self._zone)
+        except (wire.NotConnected, wire.AnswerLost, wire.Refused) as error:
             raise self._problem(error, "the transfer") from error
         state = {}
         self._raw = {}
@@ -56,25 +56,25 @@ class Rfc2136(Provider):
         return state
 
     def cost(self, change: Change) -> int:
-        return dnswire.size_of(self._edit(change))
+        return wire.size_of(self._edit(change))
 
     def write(self, changes: Sequence[Change]) -> None:
         try:
-            dnswire.update(self._peer, self._zone, [self._edit(change) for change in changes])
-        except (dnswire.NotConnected, dnswire.AnswerLost, dnswire.Refused) as error:
+            wire.update(self._peer, self._zone, [self._edit(change) for change in changes])
+        except (wire.NotConnected, wire.AnswerLost, wire.Refused) as error:
             raise self._problem(error, "the update") from error
 
     def close(self) -> None:
         """Every message has its own connection."""
 
-    def _edit(self, change: Change) -> dnswire.Edit:
+    def _edit(self, change: Change) -> wire.Edit:
         """The change for the wire, made once for its size and for the message."""
         made = self._edits.get(change.key)
         if made is None or made[0] is not change:
             made = self._edits[change.key] = (change, self._made(change))
         return made[1]
 
-    def _made(self, change: Change) -> dnswire.Edit:
+    def _made(self, change: Change) -> wire.Edit:
         name, rtype = change.key
         before, after = change.before, change.after
         expected = [data for value in before.values for data in self._data(change.key, value)] if before else []
@@ -85,7 +85,7 @@ class Rfc2136(Provider):
             removed = [data for value in change.removed for data in self._data(change.key, value)]
             added = [data for value in change.added for data in self._data(change.key, value)]
         ttl = after.ttl if after else 0
-        return dnswire.Edit(name, rtype, ttl, tuple(expected), tuple(removed), tuple(added))
+        return wire.Edit(name, rtype, ttl, tuple(expected), tuple(removed), tuple(added))
 
     def _data(self, key: Key, value: str) -> list[Any]:
         """What stands in the zone for ``value``, in its own layout, or what we would write."""
@@ -94,21 +94,21 @@ class Rfc2136(Provider):
             return raw
         rtype = key[1]
         if rtype == "TXT":
-            return [dnswire.txt_data(txt.strings(value))]
+            return [wire.txt_data(txt.strings(value))]
         try:
-            return [dnswire.data_of(rtype, records.presentation(rtype, value))]
+            return [wire.data_of(rtype, records.presentation(rtype, value))]
         except ValueError as error:
             raise Permanent(f"record {key[0]} {rtype}: {error}", "it cannot be encoded", "correct the value") from error
 
     def _problem(self, error: Exception, what: str) -> ProviderError:
         server = f"{self._peer.host} port {self._peer.port}"
-        if isinstance(error, dnswire.NotConnected):
+        if isinstance(error, wire.NotConnected):
             return Unreachable(
                 f"the DNS server {server} cannot be reached",
                 str(error),
                 "start it, or correct server and port in the credentials",
             )
-        if isinstance(error, dnswire.AnswerLost):
+        if isinstance(error, wire.AnswerLost):
             return Transient(
                 f"the DNS server {server} gave no usable answer to {what}", str(error), "look at it and run again"
             )
@@ -144,16 +144,16 @@ class Rfc2136(Provider):
 
 def _canonical(rtype: str, data: Any) -> str:
     if rtype == "TXT":
-        return txt.decode(dnswire.joined(data))
-    return records.as_read(rtype, dnswire.text_of(data))
+        return txt.decode(wire.joined(data))
+    return records.as_read(rtype, wire.text_of(data))
 
 
 def open_zone(access: Access) -> Rfc2136:
-    if dnswire.IMPORT_PROBLEM:
-        raise Permanent("dnspython is missing", dnswire.IMPORT_PROBLEM, "install dnspython where this task runs")
+    if wire.IMPORT_PROBLEM:
+        raise Permanent("dnspython is missing", wire.IMPORT_PROBLEM, "install dnspython where this task runs")
     credentials = access.credentials
     try:
-        peer = dnswire.Peer(
+        peer = wire.Peer(
             str(credentials["server"]),
             int(credentials.get("port") or 53),
             str(credentials.get("key_name") or ""),

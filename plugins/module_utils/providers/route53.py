@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Optional
 from xml.sax.saxutils import escape
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -29,8 +29,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Throttled,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import aws
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import aws, client
 
 _URL = "https://route53.amazonaws.com"
 _REGION = "us-east-1"  # of every hosted zone, outside of China and GovCloud
@@ -229,7 +228,7 @@ class _Xml(Rest):
             raise self.garbled(f"it is a document {root.tag}")
         return root
 
-    def _problem(self, response: httpclient.Response, sent: Mapping[str, str]) -> ProviderError:
+    def _problem(self, response: client.Response, sent: Mapping[str, str]) -> ProviderError:
         try:
             root = _parsed(response.body)
         except ValueError:
@@ -244,12 +243,12 @@ class _Xml(Rest):
                 f"too many requests ({code}: {said})",
                 "the API limits them",
                 "run again later",
-                httpclient.retry_after(response),
+                client.retry_after(response),
             )
         if code == "InvalidChangeBatch" and any(text in said for text in _NOT_AS_READ):
             return Conflict(f"a record set is not as it was read ({said})")
         body = json.dumps({"message": f"{code}: {said}"}).encode("ascii")
-        return super()._problem(httpclient.Response(response.status, response.headers, body), sent)
+        return super()._problem(client.Response(response.status, response.headers, body), sent)
 
 
 def _parsed(body: bytes) -> ET.Element:
@@ -279,18 +278,18 @@ def _name(text: str) -> str:
         character = chr(code)
         return character if 32 < code < 127 and character not in '."\\();@$' else match.group()
 
-    return records.canonical_name(_ESCAPE.sub(plain, text))
+    return rrset.canonical_name(_ESCAPE.sub(plain, text))
 
 
 def _canonical(rtype: str, text: str) -> str:
     try:
-        return records.canonical(rtype, _recoded(text, 8, "\\{:03d}") if rtype == "TXT" else text)
+        return rrset.canonical(rtype, _recoded(text, 8, "\\{:03d}") if rtype == "TXT" else text)
     except ValueError:
         return text  # foreign data that we would not write
 
 
 def _presentation(rtype: str, value: str) -> str:
-    text = records.presentation(rtype, value)
+    text = rrset.presentation(rtype, value)
     return _recoded(text, 10, "\\{:03o}") if rtype == "TXT" else text
 
 

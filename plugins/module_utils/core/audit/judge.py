@@ -39,16 +39,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit.policies im
     judge_spf,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Row, Subject, Zone
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import authorities
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import authorities, rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import NO, YES, Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.authorities import Server
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
-from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets as registry
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 
 
 def judge(given: Subject, world: World) -> Audit:
@@ -231,7 +229,7 @@ def _without_value(rows: Iterable[Row]) -> Iterator[Finding]:
 
 
 def _canonical(rtype: str, values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(value if rtype == "TXT" else records.as_read(rtype, value) for value in values))
+    return tuple(sorted(value if rtype == "TXT" else rrset.as_read(rtype, value) for value in values))
 
 
 def _compare(row: Row, shown: Mapping[Server, tuple[str, ...]]) -> tuple[str, list[Finding]]:
@@ -301,15 +299,19 @@ def _verdict(row: Row, values: Sequence[str]) -> tuple[str, str, str]:
     lacking = [value for key, value in wanted.items() if key not in found]
     beside = [value for key, value in found.items() if key not in wanted]
     if rtype == "TXT":
-        claims = {zones.claim(name, value) for value in row.record.values}
-        rivals = [value for value in beside if zones.claim(name, value) in claims]
+        claims = {plan.claim(name, value) for value in row.record.values}
+        rivals = [value for value in beside if plan.claim(name, value) in claims]
     else:
         rivals = beside
     if not lacking and not rivals:
         return OK, "", ""
     if not rivals:
         return MISSING, ("nothing" if not values else f"{len(values)} value(s), but not {listed(lacking)}"), declared
-    if len(lacking) == len(rivals) == 1 and tags.is_spf(lacking[0]) and spf.widened(lacking[0], rivals[0]) == rivals[0]:
+    if (
+        len(lacking) == len(rivals) == 1
+        and policies.is_spf(lacking[0])
+        and spf.widened(lacking[0], rivals[0]) == rivals[0]
+    ):
         return (
             OK,
             listed(rivals),
@@ -321,30 +323,30 @@ def _verdict(row: Row, values: Sequence[str]) -> tuple[str, str, str]:
 
 
 def _why_single(name: str, rtype: str, rival: str) -> str:
-    kind = zones.claim(name, rival)[1]
+    kind = plan.claim(name, rival)[1]
     if rtype == "TXT" and kind in _KINDS:
         return f"receivers ignore all {_KINDS[kind]} records where there is more than one"
     return "ours is the only one that is declared"
 
 
 def _why_revoked(name: str, rivals: Iterable[str]) -> str:
-    revoked = any(zones.claim(name, rival)[1] == "dkim1" and not _public_key(rival) for rival in rivals)
+    revoked = any(plan.claim(name, rival)[1] == "dkim1" and not _public_key(rival) for rival in rivals)
     return "an empty key revokes the selector, and every signature with it fails" if revoked else ""
 
 
 _KINDS = {"spf1": "SPF", "dmarc1": "DMARC", "dkim1": "DKIM", "stsv1": "MTA-STS", "tlsrptv1": "TLS-RPT", "bimi1": "BIMI"}
 _PARSERS: dict[str, Any] = {
-    "spf1": tags.parse_spf,
-    "dmarc1": tags.parse_dmarc,
-    "dkim1": tags.parse_dkim,
-    "stsv1": tags.parse_mta_sts_record,
-    "tlsrptv1": tags.parse_tls_rpt,
+    "spf1": policies.parse_spf,
+    "dmarc1": policies.parse_dmarc,
+    "dkim1": policies.parse_dkim,
+    "stsv1": policies.parse_mta_sts_record,
+    "tlsrptv1": policies.parse_tls_rpt,
 }
 
 
 def _spelling(name: str, text: str) -> str:
     """A policy whatever its spelling: what somebody else publishes for us need not be equal letter by letter."""
-    kind, version = zones.claim(name, text)
+    kind, version = plan.claim(name, text)
     if kind != "version" or version not in _PARSERS:
         return text
     try:
@@ -359,7 +361,7 @@ def _as_it_is(_name: str, text: str) -> str:
 
 def _public_key(text: str) -> str:
     try:
-        return tags.parse_dkim(text).public_key
+        return policies.parse_dkim(text).public_key
     except ValueError:
         return "?"
 
@@ -382,13 +384,13 @@ def _wrong_ttl(
 def _too_large(row: Row, shown: Mapping[Server, tuple[str, ...]]) -> Iterator[Finding]:
     if row.record.type != "TXT":
         return
-    size, values = max((registry.answer_size(row.record.name, values), values) for values in shown.values())
-    holds_spf = any(tags.is_spf(value) for value in values)
+    size, values = max((record_sets.answer_size(row.record.name, values), values) for values in shown.values())
+    holds_spf = any(policies.is_spf(value) for value in values)
     remedy = "Shorten it, or take away what nobody needs at this name"
-    if size > registry.ANSWER_SAFE:
-        why = f"over {registry.ANSWER_SAFE} it comes by TCP only, which some firewalls do not let through"
-    elif size > registry.ANSWER_SMALL and holds_spf:
-        why = f"SPF answers should fit {registry.ANSWER_SMALL} (RFC 7208 3.4)"
+    if size > record_sets.ANSWER_SAFE:
+        why = f"over {record_sets.ANSWER_SAFE} it comes by TCP only, which some firewalls do not let through"
+    elif size > record_sets.ANSWER_SMALL and holds_spf:
+        why = f"SPF answers should fit {record_sets.ANSWER_SMALL} (RFC 7208 3.4)"
     else:
         return
     yield Finding(row.where, f"an answer of {size} bytes", why, remedy, WARNING)

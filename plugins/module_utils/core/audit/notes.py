@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Zone
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.authorities import Server, ServerAnswers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Audit:
-    states: Mapping[records.Key, str]
+    states: Mapping[rrset.Key, str]
     findings: tuple[Finding, ...]
     samples: tuple[Sample, ...]
 
@@ -74,7 +74,7 @@ class Audit:
 class Notes:
     """What has been found so far."""
 
-    states: dict[records.Key, str] = field(default_factory=dict)
+    states: dict[rrset.Key, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     silent: list[tuple[Zone, Server, str]] = field(default_factory=list)  # servers that are no authority, and why

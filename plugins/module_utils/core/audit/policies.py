@@ -20,14 +20,12 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit.notes impor
     short,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Row, Subject
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import UNKNOWN as UNANSWERED
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import YES, Answers, Question
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import UNKNOWN, YES, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 
 SPF_LOOKUPS_NEAR = 8  # of 10: whoever we include may add one any day
 RSA_BITS_MIN = 1024  # RFC 8301 3.2: verifiers must not accept less
@@ -51,7 +49,7 @@ def judge_keys(row: Row, shown: Iterable[Sequence[str]], notes: Notes) -> Iterat
     found = [
         value
         for value in row.record.values
-        if _is_selector(row.record.name) or zones.claim(row.record.name, value) == ("version", "dkim1")
+        if _is_selector(row.record.name) or plan.claim(row.record.name, value) == ("version", "dkim1")
     ]
     for value in found:
         yield from _judge_key(row, value, notes, "Give the stream a new selector with a good key")
@@ -76,7 +74,7 @@ def judge_alias(row: Row, world: World, notes: Notes) -> Iterator[Finding]:
     answer = own or world.resolver.get(row.record.name, "TXT")
     where = f"{row.record.name} TXT"
     remedy = f"Have the key published at {target}"
-    if answer.status == UNANSWERED:
+    if answer.status == UNKNOWN:
         yield Finding(where, f"unknown ({answer.detail})", UNPROVEN, AGAIN)
     elif not answer.values:
         yield Finding(where, "no key", "the alias leads to a name without one, so signatures fail", remedy)
@@ -93,12 +91,12 @@ def _judge_key(row: Row, value: str, notes: Notes, remedy: str, *, revoked: bool
     """``revoked``: an empty key is what the fleet wants there."""
     selector, _separator, domain = row.record.name.partition(_DOMAIN_KEY)
     try:
-        record = tags.parse_dkim(value)
+        record = policies.parse_dkim(value)
         if not record.public_key:
             if not revoked:
                 yield Finding(row.where, "an empty key", "that revokes the selector, so signatures fail", remedy)
             return
-        for found, why in tags.dkim_problems(record):
+        for found, why in policies.dkim_problems(record):
             yield Finding(row.where, found, why, remedy)
         key = keys.key_of_record(record)
     except ValueError as error:
@@ -132,7 +130,7 @@ def judge_mail_exchangers(given: Subject, world: World, notes: Notes) -> Iterato
             answer = answers.get(host, rtype)
             if answer.status == YES:
                 break
-            if answer.status == UNANSWERED:
+            if answer.status == UNKNOWN:
                 silent = silent or answer.detail
         else:
             where = f"{host} A"
@@ -169,7 +167,7 @@ def _judge_spf_of(name: str, pool: Sequence[tuple[str, str]], answers: Answers, 
     where = f"{name} TXT (SPF)"
     worst = spf.evaluate(NOBODY, name, answers)
     notes.sample("mta_dns_spf_lookups", worst.lookups, domain=name)
-    if worst.result == UNANSWERED:
+    if worst.result == UNKNOWN:
         yield Finding(where, f"unknown ({worst.why})", UNPROVEN, AGAIN)
         return
     if worst.result == spf.PERMERROR:
@@ -177,7 +175,7 @@ def _judge_spf_of(name: str, pool: Sequence[tuple[str, str]], answers: Answers, 
         yield Finding(where, worst.why, why, "Use fewer includes, and only such that work")
         return
     if worst.lookups >= SPF_LOOKUPS_NEAR:
-        found = f"{worst.lookups} of {tags.SPF_MAX_LOOKUPS} DNS lookups"
+        found = f"{worst.lookups} of {policies.SPF_MAX_LOOKUPS} DNS lookups"
         why = "one more in a record that it includes breaks it"
         yield Finding(where, found, why, "Use fewer includes", WARNING)
     failing: dict[tuple[str, str], list[str]] = {}
@@ -219,7 +217,7 @@ def _policy_problems(row: Row, domain: str, fetched: Fetched, now: float) -> Ite
         yield Finding(url, fetched.problem, why, serve)
         return
     try:
-        policy = tags.parse_mta_sts_policy(fetched.body)
+        policy = policies.parse_mta_sts_policy(fetched.body)
     except ValueError as error:
         yield Finding(url, f"'{short(fetched.body)}'", f"it is no policy: {error}", serve)
         return
@@ -237,12 +235,12 @@ def _policy_problems(row: Row, domain: str, fetched: Fetched, now: float) -> Ite
 
 
 def _policy_id(policy: str) -> str:
-    return tags.parse_mta_sts_record(tags.mta_sts_record(policy)).id
+    return policies.parse_mta_sts_record(policies.mta_sts_record(policy)).id
 
 
 def _record_id(text: str) -> str:
     try:
-        return tags.parse_mta_sts_record(text).id
+        return policies.parse_mta_sts_record(text).id
     except ValueError:
         return ""
 
@@ -267,7 +265,7 @@ def judge_foreign_reverse(given: Subject, world: World, notes: Notes) -> Iterato
             answer = world.resolver.get(name, "PTR")
             if answer.values == (address["ehlo"],):
                 continue
-            found = f"unknown ({answer.detail})" if answer.status == UNANSWERED else listed(answer.values)
+            found = f"unknown ({answer.detail})" if answer.status == UNKNOWN else listed(answer.values)
             why = f"{ip} says EHLO {address['ehlo']}, and receivers refuse mail whose reverse name is another"
             remedy = f"Have whoever runs the address set it to {address['ehlo']} (docs/ptr.md)"
             yield Finding(f"{name} PTR", found, why, remedy)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import tables as text
+from ansible_collections.mailops.mta.plugins.module_utils.core import tables
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.notes import (
     DRIFT,
     EXTERNAL,
@@ -21,7 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit.notes impor
     Sample,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Row, Subject
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING
 
 _WIDE = 72  # characters of a value in one line: a TLSA record and an Ed25519 key fit
@@ -38,12 +38,12 @@ HELP = {
 }
 
 
-def _rows(given: Subject, states: Mapping[records.Key, str]) -> list[Row]:
+def _rows(given: Subject, states: Mapping[rrset.Key, str]) -> list[Row]:
     """Without the withdrawn ones that are gone indeed."""
     return [row for row in given.rows if not row.gone or states.get(row.record.key, OK) != OK]
 
 
-def table(given: Subject, states: Mapping[records.Key, str]) -> list[dict[str, Any]]:
+def table(given: Subject, states: Mapping[rrset.Key, str]) -> list[dict[str, Any]]:
     """One row for each declared record set, as data. ``states`` of an audit, or empty: nobody was asked."""
     return [
         {
@@ -80,7 +80,7 @@ def lines(given: Subject, result: Audit) -> list[str]:
     findings = sorted(result.findings, key=lambda finding: finding.severity != ERROR)
     count = sum(finding.severity == ERROR for finding in findings)
     return [
-        *text.columns(("state", "name", "type", "ttl", "zone", "streams"), cells),
+        *tables.columns(("state", "name", "type", "ttl", "zone", "streams"), cells),
         "",
         *(f"{number}. {finding}" for number, finding in enumerate(findings, 1)),
         *(f"Next: {step}" for step in _next(result)),
@@ -104,7 +104,7 @@ def _next(result: Audit) -> list[str]:
     return ["nothing is to be done. Audit again after the next change, and once a day."]
 
 
-def registry(given: Subject, states: Mapping[records.Key, str], asked: bool) -> list[str]:
+def registry(given: Subject, states: Mapping[rrset.Key, str], asked: bool) -> list[str]:
     """Every record set by domain: what it is, why it is there and who uses it; with its state where DNS was asked."""
     by_domain: dict[str, list[Row]] = {}
     for row in _rows(given, states):
@@ -121,7 +121,7 @@ def registry(given: Subject, states: Mapping[records.Key, str], asked: bool) -> 
             value, *more = _values(row)
             cells.append((row.record.name, row.record.type, _ttl(row), value, *state, zone, _why(row)))
             cells += [("", "", "", rest, *("" for _each in state), "", "") for rest in more]
-        found += [*(f"  {line}" for line in text.columns(titles, cells)), ""]
+        found += [*(f"  {line}" for line in tables.columns(titles, cells)), ""]
     return [*found, *map(str, given.findings), _after(given, states, asked)]
 
 
@@ -146,7 +146,7 @@ def _values(row: Row) -> list[str]:
     return found or [""]
 
 
-def _after(given: Subject, states: Mapping[records.Key, str], asked: bool) -> str:
+def _after(given: Subject, states: Mapping[rrset.Key, str], asked: bool) -> str:
     rows = _rows(given, states)
     count = _count(len(rows), "record set")
     if not rows:
@@ -172,4 +172,4 @@ def metrics(result: Audit) -> str:
         for severity in (ERROR, WARNING)
     ]
     samples = ((sample.metric, sample.labels, sample.value) for sample in (*result.samples, *counts))
-    return text.exposition(HELP, samples)
+    return tables.exposition(HELP, samples)

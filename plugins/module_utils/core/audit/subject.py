@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset, services
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
@@ -114,8 +113,8 @@ class _Use:
     domain: str = ""
 
 
-def _uses(entries: Iterable[Record]) -> dict[records.Key, _Use]:
-    found: dict[records.Key, _Use] = {}
+def _uses(entries: Iterable[Record]) -> dict[rrset.Key, _Use]:
+    found: dict[rrset.Key, _Use] = {}
     for entry in entries:
         known = found.get(_key(entry), _Use())
         found[_key(entry)] = _Use(
@@ -187,7 +186,7 @@ def _zone(entry: Record) -> Zone:
     return Zone(names.to_ascii(str(entry["name"])), str(entry["provider"]), servers, bool(entry.get("signed")))
 
 
-def _key(entry: Record) -> records.Key:
+def _key(entry: Record) -> rrset.Key:
     name = str(entry.get("name") or "")
     with contextlib.suppress(ValueError):  # assign has a finding for it
         name = names.to_ascii(name)

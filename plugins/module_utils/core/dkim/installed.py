@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}\Z")
 _FILE = re.compile(r"([^.]+)\._domainkey\.(.+)\.([0-9a-f]{8})\.key\Z")

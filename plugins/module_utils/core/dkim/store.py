@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 
 JOURNAL = "journal.jsonl"

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import ED25519_BITS
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import ED25519_BITS
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import EXTERNAL
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import MILTER_SOCKET, SIGNERS
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
 from ansible_collections.mailops.mta.plugins.module_utils.core.host import firewall
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, POWERMTA, RSA, Fleet, Stream
-from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge as alignment
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge
 from ansible_collections.mailops.mta.plugins.module_utils.core.publish.record_sets import record_sets
 
 
@@ -46,9 +46,9 @@ def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
         **served,
     }
     if fleet.hosts[host].engine == POSTFIX:
-        variables["mta_postfix"] = {"instances": postfix.instances(fleet, host)}
+        variables["mta_postfix"] = {"instances": instances.instances(fleet, host)}
     if fleet.hosts[host].engine == POWERMTA:
-        variables["mta_powermta"] = powermta.slice_of(fleet, host)
+        variables["mta_powermta"] = fragments.slice_of(fleet, host)
     return variables
 
 
@@ -89,7 +89,7 @@ def fleet_variables(fleet: Fleet) -> dict[str, Any]:
         },
         "mta_grants": {host.name: _grants(fleet, host.name) for host in fleet.mta_hosts()},
         "mta_dkim_series": [series for stream in fleet.streams.values() for series in _stream_series(fleet, stream)],
-        "mta_proof": alignment.expectations(fleet),
+        "mta_proof": judge.expectations(fleet),
     }
 
 

@@ -18,7 +18,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding, errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import rules as checks
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import rules
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     ED25519,
     NO_ENGINE,
@@ -44,7 +44,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     Zone,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import Reader, nearest, shown
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 
 SECTIONS = ("hosts", "zones", "streams", "receivers")
 SINGLE = (
@@ -200,7 +200,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
         bounce_host=root.domain("bounce_host"),
     )
     wrong = bool(errors(findings))
-    for finding in checks.check(fleet):
+    for finding in rules.check(fleet):
         # Stand-ins took the place of what is wrong above, and warnings about them would be false.
         if not wrong or (finding.severity == ERROR and _NO_DOMAIN not in f"{finding.found} {finding.why}"):
             findings.append(finding)
@@ -626,7 +626,7 @@ def _caa(root: Reader, stream: Reader) -> Optional[Caa]:
 
 def _verifications(root: Reader, stream: Reader) -> tuple[str, ...]:
     def problem(text: str) -> Optional[str]:
-        kind, what = zones.claim("", text)
+        kind, what = plan.claim("", text)
         return f"it would stand beside the fleet's own {what} record" if kind == "version" else None
 
     return (stream if "verifications" in stream.data else root).texts("verifications", problem)
@@ -659,7 +659,7 @@ def _records(root: Reader, served: Mapping[str, Zone], ttl_seconds: int) -> tupl
             if plain:
                 why = "it is an IPv4 address in IPv6 form (RFC 4291 2.5.5.2)"
                 entry.refuse("values", shown(value), why, f"Write {plain} in a record of type A")
-        sets, findings = zones.assign(served, [{"name": record.name, "type": record.type, "values": record.values}])
+        sets, findings = plan.assign(served, [{"name": record.name, "type": record.type, "values": record.values}])
         root.findings.extend(replace(finding, where=place) for finding in findings)
         found.extend(
             replace(record, name=one.name, values=one.values) for wanted in sets.values() for one in wanted.sets

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
 
 FIELD = "DKIM-Signature"
@@ -39,7 +39,7 @@ class Signature:
 
 def parse(value: str) -> Signature:
     """Reads the value of a DKIM-Signature field. Raises ValueError."""
-    found = tags.tag_list(value)
+    found = policies.tag_list(value)
     algorithm = _ALGORITHMS.get(found.get("a", ""))
     if found.get("v") != "1" or algorithm is None:
         raise ValueError(f"its version or algorithm is unknown (v={found.get('v')}, a={found.get('a')})")

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import NO, UNKNOWN, Answer, Answers
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 
 PASS = "pass"
 FAIL = "fail"
@@ -65,28 +65,29 @@ class _Check:
 
     def count_lookup(self) -> None:
         self.lookups += 1
-        if self.lookups > tags.SPF_MAX_LOOKUPS:
-            raise _Stop(PERMERROR, f"it costs more than {tags.SPF_MAX_LOOKUPS} DNS lookups")
+        if self.lookups > policies.SPF_MAX_LOOKUPS:
+            raise _Stop(PERMERROR, f"it costs more than {policies.SPF_MAX_LOOKUPS} DNS lookups")
 
     def ask_counting_voids(self, name: str, rtype: str) -> Answer:
         answer = self.ask(name, rtype)
         if answer.status == NO:
             self.voids += 1
-            if self.voids > tags.SPF_MAX_VOIDS:
+            if self.voids > policies.SPF_MAX_VOIDS:
                 raise _Stop(
-                    PERMERROR, f"more than {tags.SPF_MAX_VOIDS} of its lookups find nothing, the last {name} {rtype}"
+                    PERMERROR,
+                    f"more than {policies.SPF_MAX_VOIDS} of its lookups find nothing, the last {name} {rtype}",
                 )
         return answer
 
     def host(self, domain: str) -> tuple[str, str]:
         answer = self.ask(domain, "TXT")
-        texts = [text for text in answer.values if tags.is_spf(text)]
+        texts = [text for text in answer.values if policies.is_spf(text)]
         if not texts:
             return NONE, f"{domain} has no SPF record"
         if len(texts) > 1:
             raise _Stop(PERMERROR, f"{domain} has {len(texts)} SPF records")
         try:
-            record = tags.parse_spf(texts[0])
+            record = policies.parse_spf(texts[0])
         except ValueError as error:
             raise _Stop(PERMERROR, f"{domain}: {error}") from error
         for mechanism in record.mechanisms:
@@ -101,7 +102,7 @@ class _Check:
             return result, why
         return NEUTRAL, f"{domain}: nothing in its record matches"
 
-    def matches(self, mechanism: tags.Mechanism, domain: str) -> bool:
+    def matches(self, mechanism: policies.Mechanism, domain: str) -> bool:
         if mechanism.name == "all":
             return True
         if mechanism.network:
@@ -125,12 +126,12 @@ class _Check:
     def family(self) -> str:
         return "A" if self.ip.version == 4 else "AAAA"
 
-    def name_has_ip(self, name: str, mechanism: tags.Mechanism) -> bool:
+    def name_has_ip(self, name: str, mechanism: policies.Mechanism) -> bool:
         prefix = mechanism.prefix4 if self.ip.version == 4 else mechanism.prefix6
         found = self.ask_counting_voids(name, self.family()).values
         return any(self.ip in ipaddress.ip_network(f"{value}/{prefix}", strict=False) for value in found)
 
-    def mx_has_ip(self, name: str, mechanism: tags.Mechanism) -> bool:
+    def mx_has_ip(self, name: str, mechanism: policies.Mechanism) -> bool:
         hosts = [value.partition(" ")[2] for value in self.ask_counting_voids(name, "MX").values]
         if len(hosts) > _MAX_NAMES:
             raise _Stop(PERMERROR, f"{name} has more than {_MAX_NAMES} MX records")
@@ -192,7 +193,7 @@ def widened(new: str, old: str) -> Optional[str]:
     None where the two together would break a limit: a policy that receivers reject helps nobody.
     """
     try:
-        wanted, standing = tags.parse_spf(new), tags.parse_spf(old)
+        wanted, standing = policies.parse_spf(new), policies.parse_spf(old)
     except ValueError:
         return new
     allowed = [ipaddress.ip_network(each.network) for each in wanted.mechanisms if _allows(each) and each.network]
@@ -203,16 +204,16 @@ def widened(new: str, old: str) -> Optional[str]:
     if not more and not added:
         return new
     rest = [each for each in wanted.mechanisms if not (_allows(each) and each.network)]
-    networks_text = tags.spf_networks(map(str, (*allowed, *more)))
-    united = tags.Spf(
+    networks_text = policies.spf_networks(map(str, (*allowed, *more)))
+    united = policies.Spf(
         (
-            *(tags.Mechanism("+", "ip6" if names.is_ipv6(each) else "ip4", network=each) for each in networks_text),
+            *(policies.Mechanism("+", "ip6" if names.is_ipv6(each) else "ip4", network=each) for each in networks_text),
             *added,
             *rest,
         ),
         wanted.modifiers,
     )
-    fits = united.lookups <= tags.SPF_MAX_LOOKUPS and len(united.text) <= _MAX_WAITING
+    fits = united.lookups <= policies.SPF_MAX_LOOKUPS and len(united.text) <= _MAX_WAITING
     return united.text if fits else None
 
 
@@ -220,5 +221,5 @@ def _within(inner: _Network, outer: _Network) -> bool:
     return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
-def _allows(mechanism: tags.Mechanism) -> bool:
+def _allows(mechanism: policies.Mechanism) -> bool:
     return mechanism.qualifier == "+"

@@ -19,11 +19,10 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import YES, Answers
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.proof.relay import CLOSED, FILTERED, OPEN, REFUSED
-from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets as registry
+from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
 
 OK = "ok"
 WARN = "warn"
@@ -64,7 +63,7 @@ def expectations(fleet: Fleet) -> dict[str, Any]:
         "streams": [_expected_stream(fleet, stream) for stream in fleet.streams.values()],
         "records": [
             {key: entry[key] for key in ("name", "type", "values", "streams")}
-            for entry in registry.further_record_sets(fleet)
+            for entry in record_sets.further_record_sets(fleet)
         ],
         "listeners": [
             {
@@ -88,9 +87,9 @@ def expectations(fleet: Fleet) -> dict[str, Any]:
 
 
 def _expected_stream(fleet: Fleet, stream: Stream) -> dict[str, Any]:
-    (_domain, spf_text), *spf_parts = registry.spf_records(stream).items()
-    dmarc = registry.dmarc_policies_of(fleet, stream)
-    policy = tags.mta_sts_policy(stream.return_path.mx, stream.mta_sts)
+    (_domain, spf_text), *spf_parts = record_sets.spf_records(stream).items()
+    dmarc = record_sets.dmarc_policies_of(fleet, stream)
+    policy = policies.mta_sts_policy(stream.return_path.mx, stream.mta_sts)
     return {
         "name": stream.name,
         "port": stream.port,
@@ -103,15 +102,15 @@ def _expected_stream(fleet: Fleet, stream: Stream) -> dict[str, Any]:
             for domain in stream.domains
             for algorithm in stream.dkim.algorithms
         ],
-        "dmarc": tags.dmarc(stream.dmarc),
+        "dmarc": policies.dmarc(stream.dmarc),
         "dmarc_at": [found.domain for found in dmarc],
         "report_authorisations": [
             f"{found.domain}._report._dmarc.{target}"
             for found in dmarc
-            for target in registry.foreign_reports(fleet, found)
+            for target in record_sets.foreign_reports(fleet, found)
         ],
-        "tls_rpt": tags.tls_rpt(stream.tls_rpt) if stream.tls_rpt else None,
-        "mta_sts": tags.mta_sts_record(policy) if stream.mta_sts.mode != "none" else None,
+        "tls_rpt": policies.tls_rpt(stream.tls_rpt) if stream.tls_rpt else None,
+        "mta_sts": policies.mta_sts_record(policy) if stream.mta_sts.mode != "none" else None,
     }
 
 
@@ -371,15 +370,15 @@ def _spf_passes(ip: str, name: str, ehlo: str, answers: Answers) -> Verdict:
 def _judge_stream(stream: Record, answers: Answers, held: Held | None) -> Iterable[Verdict]:
     path = stream["return_path"]
     for name in dict.fromkeys((path["domain"], *stream["domains"])):
-        yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, stream["spf"], answers)
+        yield from _text(SPF, name, "SPF", policies.is_spf, policies.parse_spf, stream["spf"], answers)
         yield from _spf_limits(name, answers)
     for name, text in stream["spf_parts"].items():
-        yield from _text(SPF, name, "SPF", tags.is_spf, tags.parse_spf, text, answers)
+        yield from _text(SPF, name, "SPF", policies.is_spf, policies.parse_spf, text, answers)
     for wanted in stream["dkim"] if held is not None else ():
         yield from _dkim(_series(wanted, held or {}), answers)
     for domain in stream["dmarc_at"]:
         name = f"_dmarc.{domain}"
-        yield from _text(DMARC, name, "DMARC", tags.is_dmarc, tags.parse_dmarc, stream["dmarc"], answers)
+        yield from _text(DMARC, name, "DMARC", policies.is_dmarc, policies.parse_dmarc, stream["dmarc"], answers)
     for domain in stream["domains"]:
         if domain not in stream["dmarc_at"]:
             yield _inherits(domain, answers)
@@ -387,8 +386,8 @@ def _judge_stream(stream: Record, answers: Answers, held: Held | None) -> Iterab
         yield _report_authorised(name, answers)
     yield from _mail_exchangers(path, answers)
     for owner, what, start, parse, wanted in (
-        (f"_smtp._tls.{path['domain']}", "TLS-RPT", "v=TLSRPTv1", tags.parse_tls_rpt, stream["tls_rpt"]),
-        (f"_mta-sts.{path['domain']}", "MTA-STS", "v=STSv1", tags.parse_mta_sts_record, stream["mta_sts"]),
+        (f"_smtp._tls.{path['domain']}", "TLS-RPT", "v=TLSRPTv1", policies.parse_tls_rpt, stream["tls_rpt"]),
+        (f"_mta-sts.{path['domain']}", "MTA-STS", "v=STSv1", policies.parse_mta_sts_record, stream["mta_sts"]),
     ):
         if wanted:
             yield from _text(REPORTS, owner, what, _starts_with(start), parse, wanted, answers)
@@ -439,10 +438,10 @@ def _text(
 def _spf_limits(name: str, answers: Answers) -> Iterable[Verdict]:
     where = f"{name} TXT (SPF)"
     for text in answers.get(name, "TXT").values:
-        if tags.is_spf(text):
-            for problem in tags.spf_problems(text):
+        if policies.is_spf(text):
+            for problem in policies.spf_problems(text):
                 remedy = "Use fewer includes and addresses that lie side by side"
-                hard = "DNS lookups" in problem or len(text) <= tags.SPF_MAX_TEXT
+                hard = "DNS lookups" in problem or len(text) <= policies.SPF_MAX_TEXT
                 yield (_bad if hard else _doubt)(SPF, where, f"{len(text)} characters", problem, remedy)
 
 
@@ -490,20 +489,20 @@ def _key_stands(key: Record, answers: Answers) -> Iterable[Verdict]:
         yield judged(DKIM, where, count, "a signature is verified with exactly one", remedy)
         return
     try:
-        found, wanted = tags.parse_dkim(answer.values[0]), tags.parse_dkim(key["values"][0])
+        found, wanted = policies.parse_dkim(answer.values[0]), policies.parse_dkim(key["values"][0])
     except ValueError as error:
         yield _bad(DKIM, where, f"'{answer.values[0]}'", str(error), remedy)
         return
     problems = [*_not_the_key(found, wanted)]
     if found.public_key:
-        problems += tags.dkim_problems(found)
+        problems += policies.dkim_problems(found)
     for shown, why in problems:
         yield _bad(DKIM, where, shown, why, remedy)
     if not problems:
         yield Verdict(DKIM, OK)
 
 
-def _not_the_key(found: tags.DkimRecord, wanted: tags.DkimRecord) -> Iterable[tuple[str, str]]:
+def _not_the_key(found: policies.DkimRecord, wanted: policies.DkimRecord) -> Iterable[tuple[str, str]]:
     if found.public_key != wanted.public_key:
         if not found.public_key:
             yield "an empty key", "that revokes the selector"
@@ -526,7 +525,7 @@ def _inherits(domain: str, answers: Answers) -> Verdict:
     answer = answers.get(f"_dmarc.{domain}", "TXT")
     if answer.status == UNANSWERED:
         return _unknown(DMARC, where, answer.detail)
-    own = [text for text in answer.values if tags.is_dmarc(text)]
+    own = [text for text in answer.values if policies.is_dmarc(text)]
     if own:
         why = f"{domain} is to inherit the policy above it, and this one is applied instead"
         return _bad(DMARC, where, _listed(own), why, "Remove it, or write inherit: false")
@@ -563,7 +562,7 @@ def _report_authorised(name: str, answers: Answers) -> Verdict:
     answer = answers.get(name, "TXT")
     if answer.status == UNANSWERED:
         return _unknown(REPORTS, where, answer.detail)
-    if tags.authorises_reports(answer.values):
+    if policies.authorises_reports(answer.values):
         return Verdict(REPORTS, OK)
     why = "without it receivers send no DMARC reports to that domain (RFC 9990 4)"
     return _bad(REPORTS, where, _listed(answer.values), why, "Have 'v=DMARC1' published there, or use another rua")

@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Caa, Dmarc, Fleet, Stream
 
 # Answers (RFC 6891 6.2.5 and DNS Flag Day 2020): without EDNS, and what passes every path unfragmented.
@@ -89,12 +89,12 @@ def spf_names(stream: Stream) -> tuple[str, ...]:
 def spf_records(stream: Stream) -> dict[str, str]:
     """The SPF record of a stream's domains (first), and its parts: exactly its pool, and what the file adds."""
     longest = max(len(name) for name in (f"_spf10.{stream.domain}", *spf_names(stream)))
-    return tags.spf_records(
+    return policies.spf_records(
         stream.domain,
         tuple(ip for address in stream.addresses for ip in address.ips),
         stream.spf.include,
         stream.spf.all,
-        tags.SPF_MAX_TEXT - longest,  # RFC 7208 3.4: the name and the text together
+        policies.SPF_MAX_TEXT - longest,  # RFC 7208 3.4: the name and the text together
     )
 
 
@@ -164,10 +164,10 @@ def _policy_records(stream: Stream, records: _Records) -> None:
         add(domain, "TXT", top, "SPF, the addresses of its pool")
     for name, text in parts:
         add(name, "TXT", text, f"SPF, a part of that of {stream.domain}")
-    add(f"_smtp._tls.{path.domain}", "TXT", tags.tls_rpt(stream.tls_rpt), "TLS reports")
+    add(f"_smtp._tls.{path.domain}", "TXT", policies.tls_rpt(stream.tls_rpt), "TLS reports")
     if stream.mta_sts.mode != "none":
-        policy = tags.mta_sts_policy(path.mx, stream.mta_sts)
-        add(f"_mta-sts.{path.domain}", "TXT", tags.mta_sts_record(policy), "MTA-STS policy id")
+        policy = policies.mta_sts_policy(path.mx, stream.mta_sts)
+        add(f"_mta-sts.{path.domain}", "TXT", policies.mta_sts_record(policy), "MTA-STS policy id")
 
 
 def _dmarc_records(fleet: Fleet, records: _Records) -> None:
@@ -177,7 +177,7 @@ def _dmarc_records(fleet: Fleet, records: _Records) -> None:
         if policy.heirs:
             what += f" of the organisational domain, {policy.dmarc.for_heirs} for {', '.join(policy.heirs)}"
         for user in policy.heirs or (policy.stream,):
-            records.add(f"_dmarc.{policy.domain}", "TXT", tags.dmarc(policy.dmarc), ttl, what, user)
+            records.add(f"_dmarc.{policy.domain}", "TXT", policies.dmarc(policy.dmarc), ttl, what, user)
             for target in foreign_reports(fleet, policy):
                 if fleet.zone_of(target):
                     name = f"{policy.domain}._report._dmarc.{target}"
@@ -201,7 +201,7 @@ def _domain_records(stream: Stream, add: Add) -> None:
         for text in stream.verifications:
             add(domain, "TXT", text, "proves to somebody else that the domain is ours")
         if stream.bimi:
-            add(f"default._bimi.{domain}", "TXT", tags.bimi(stream.bimi), "BIMI, the logo beside its mail")
+            add(f"default._bimi.{domain}", "TXT", policies.bimi(stream.bimi), "BIMI, the logo beside its mail")
 
 
 def _policy_host_records(stream: Stream, add: Add) -> None:
@@ -228,4 +228,9 @@ def _address_records(fleet: Fleet, stream: Stream, sending: set[str], records: _
                 add(usual, "CNAME", reverse, "leads into the classless zone of its PTR record")
         if address.ehlo not in sending:
             # A bounce has no sender, so receivers check SPF for the EHLO name (RFC 7208 2.4).
-            add(address.ehlo, "TXT", tags.spf_records(address.ehlo, address.ips)[address.ehlo], "SPF of its EHLO name")
+            add(
+                address.ehlo,
+                "TXT",
+                policies.spf_records(address.ehlo, address.ips)[address.ehlo],
+                "SPF of its EHLO name",
+            )

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet, State
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import UNLIMITED, Limits
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
@@ -219,7 +218,7 @@ def _declared(entry: Mapping[str, Any], zones: Mapping[str, Any]) -> tuple[str, 
     problem = names.owner_problem(name)
     if problem:
         return Finding(where, f"the name '{name}'", problem, "write a domain name")
-    problem = records.check_type(rtype)
+    problem = rrset.check_type(rtype)
     if problem:
         return Finding(where, f"the type '{rtype}'", problem, "leave it to the server or correct the type")
     zone = names.enclosing(name, zones)
@@ -234,7 +233,7 @@ def _declared(entry: Mapping[str, Any], zones: Mapping[str, Any]) -> tuple[str, 
     values = []
     for value in entry.get("values") or ():
         try:
-            values.append(records.declared(rtype, str(value)))
+            values.append(rrset.declared(rtype, str(value)))
         except ValueError as error:
             return Finding(where, f"the value '{value}'", str(error), "correct the value")
     if rtype == "CNAME" and len(set(values)) > 1 and entry.get("state") != ABSENT:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import UNKNOWN, Answer, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Key, State
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
@@ -65,4 +65,4 @@ def _differing(server: str, questions: Sequence[Question], state: State) -> tupl
 def _values(question: Question, answer: Answer) -> set[str]:
     if question.rtype == "TXT":
         return set(answer.values)
-    return {records.as_read(question.rtype, value) for value in answer.values}
+    return {rrset.as_read(question.rtype, value) for value in answer.values}

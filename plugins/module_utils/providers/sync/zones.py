@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet, State
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import printable
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Leaving, Plan, Retire, Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
@@ -87,7 +87,7 @@ class Outcome:
         return sum(
             change.action == action
             for key, change in self.changes.items()
-            if not manifest.is_manifest(key[0], self.zone)
+            if not ownership.is_manifest(key[0], self.zone)
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,9 +95,9 @@ class Outcome:
             "name": self.zone,
             "provider": self.provider,
             "changed": self.changed,
-            "created": self.count(records.CREATE),
-            "updated": self.count(records.UPDATE),
-            "deleted": self.count(records.DELETE),
+            "created": self.count(rrset.CREATE),
+            "updated": self.count(rrset.UPDATE),
+            "deleted": self.count(rrset.DELETE),
             "leaving": [
                 {"record": line, "until": _day(each.until)} for each in self.leaving for line in each.record_set.lines()
             ],
@@ -268,7 +268,7 @@ class _Work:
     def look_at_changes(self, provider: Provider) -> bool:
         """False where the manifest does not tell what to look at, or it is too much to be worth it."""
         zone = self.job.zone
-        listing = [*manifest.names(zone, 0), *manifest.names(zone, 1)]
+        listing = [*ownership.names(zone, 0), *ownership.names(zone, 1)]
         state = provider.read(listing)
         names = zones.unknown(zone, state, self.job.wanted, self.policy.owner)
         if names is None or len(names) > _FEW:
@@ -429,8 +429,8 @@ def _text(zone: str, sets: Iterable[Optional[RecordSet]]) -> str:
     for record_set in sets:
         if record_set is None:
             continue
-        if manifest.is_manifest(record_set.name, zone):
-            lines.extend(f"{record_set.name} lists {manifest.describe(value)}" for value in record_set.values)
+        if ownership.is_manifest(record_set.name, zone):
+            lines.extend(f"{record_set.name} lists {ownership.describe(value)}" for value in record_set.values)
         else:
             lines.extend(record_set.lines())
     return "".join(f"{printable(line, len(line))}\n" for line in sorted(lines))

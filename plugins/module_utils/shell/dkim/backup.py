@@ -18,7 +18,7 @@ import tempfile
 import zlib
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys as core
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import store as keystore
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL, WITHDRAWN, Content, Merge
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding

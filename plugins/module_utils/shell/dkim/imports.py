@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import old_signers as layouts
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key, PublicKey, private_key
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import fleet as rotation_fleet
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import old_signers
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key, PublicKey, private_key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import fleet, life
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.life import Action, KeyState, Now, Policy
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
@@ -26,11 +25,11 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.rotation import tick_of
 
 READERS = {
-    "opendkim": layouts.opendkim,
-    "opendkim_key_table": layouts.key_table,
-    "powermta": layouts.powermta,
-    "rspamd": layouts.rspamd,
-    "directory": layouts.directory,
+    "opendkim": old_signers.opendkim,
+    "opendkim_key_table": old_signers.key_table,
+    "powermta": old_signers.powermta,
+    "rspamd": old_signers.rspamd,
+    "directory": old_signers.directory,
 }
 _MIN_RSA_BITS = 1024  # RFC 8301 3.2: shorter ones verify nowhere
 _MAX_BYTES = 16 * 1024 * 1024
@@ -77,7 +76,7 @@ def read(kind: str, path: str, openssl: str) -> tuple[list[Held], list[Finding]]
 
 
 def _held(domain: str, selector: str, text: str, path: str, openssl: str) -> Held:
-    private = layouts.pkcs8(text)
+    private = old_signers.pkcs8(text)
     private_key(private)  # what is cut or no key at all is refused in plainer words than openssl's
     public = KeyStore("", openssl).public_of(private.encode("ascii"))
     return Held(Key(domain, selector, public.algorithm), public, private, path)
@@ -106,7 +105,7 @@ class Import:
         Raises StoreError, OSError.
         """
         try:
-            before = rotation_fleet.fold(self.journal.read())
+            before = fleet.fold(self.journal.read())
         except ValueError as error:
             raise StoreError(f"{self.journal.path}: {error}. Restore the journal from a backup") from None
         self.findings += self.store.survey([]).findings
@@ -178,24 +177,22 @@ class Import:
             return not before.findings
         return False
 
-    def _place(self, wanted: Mapping[tuple[str, str], Held], before: rotation_fleet.Store) -> list[str]:
+    def _place(self, wanted: Mapping[tuple[str, str], Held], before: fleet.Store) -> list[str]:
         tick = tick_of(before)
         actions = []
         for series, held in wanted.items():
             with contextlib.suppress(FileExistsError):  # a killed run had come so far
                 self.store.place(held.key, held.private.encode("ascii"))
             key = dataclasses.replace(
-                rotation.fresh(
-                    (), self.policies[series], Now(tick.wall, tick.steady), held.key.selector, rotation.IMPORTED
-                ),
+                life.fresh((), self.policies[series], Now(tick.wall, tick.steady), held.key.selector, life.IMPORTED),
                 record=held.public.record,
                 fingerprint=held.public.fingerprint,
                 bits=held.public.bits,
             )
-            actions.append((self.policies[series], Action("make", key, rotation.REASONS[rotation.IMPORTED])))
+            actions.append((self.policies[series], Action("make", key, life.REASONS[life.IMPORTED])))
         keys.sync_directory(self.store.directory)
         file = self.journal.identity()
-        self.journal.append(rotation_fleet.lines(actions, before.serial + 1, tick, file))
+        self.journal.append(fleet.lines(actions, before.serial + 1, tick, file))
         return [held.key.name for held in wanted.values()]
 
     def _find(self, key: Key, why: str, remedy: str, severity: str = "error") -> None:

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import store as keystore
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import store
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL, serial
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import keys
 
@@ -36,7 +36,7 @@ class Journal:
     def read(self) -> list[dict[str, Any]]:
         """All whole lines, oldest first; none where there is no file yet. Raises JournalError."""
         try:
-            return keystore.parse(self.content())
+            return store.parse(self.content())
         except ValueError as error:
             raise JournalError(f"{self.path}, {error}") from None
 

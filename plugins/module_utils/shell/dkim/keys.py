@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys as core
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import WITHDRAWN, archived
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA

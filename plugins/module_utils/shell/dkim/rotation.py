@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key, PublicKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import fleet as rotation_fleet
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key, PublicKey
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import fleet, life
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.fleet import AllEvidence, Done, Store
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.life import (
     Action,
@@ -88,11 +87,11 @@ class Run:
         before = self._read()
         evidence = AllEvidence(self.order.evidence, self.order.without)
         reading = _reading()
-        told = rotation_fleet.clock_findings(before, reading, evidence.clocks) + evidence.findings
+        told = fleet.clock_findings(before, reading, evidence.clocks) + evidence.findings
         told += _no_hosts(set(self.order.without) - set(self.order.hosts) if self.order.hosts else ())
         tick = tick_of(before, reading, sure=bool(evidence.clocks) and not errors(told))
         now = Now(tick.wall, tick.steady)
-        wanted = rotation_fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
+        wanted = fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
         copied = before.tick is not None and self.journal.identity() != before.file
         if not self.order.steps:
             return Report(Done(before, (), (), (), resting=copied), wanted, now, evidence, before, 0)
@@ -101,8 +100,8 @@ class Run:
         archived = [] if self.check_mode or refused else self._archive(before)
         taken_over, findings = self._take_over(before, wanted, now)
         taken_over = (*given_up, *taken_over)
-        store = rotation_fleet.with_actions(before, taken_over)
-        asked = rotation_fleet.requested(store, wanted, self.order.requests, now)
+        store = fleet.with_actions(before, taken_over)
+        asked = fleet.requested(store, wanted, self.order.requests, now)
         refused += [one for one in (*findings, *asked.findings) if one not in refused]
         if refused:
             raise Refused(refused)
@@ -129,14 +128,14 @@ class Run:
         if actions:
             store = self._commit(store, actions, known_serial + 1, tick)
             archived += [] if self.check_mode else self._archive(store)
-        hosts = rotation_fleet.hosts(store, wanted, evidence, now)
+        hosts = fleet.hosts(store, wanted, evidence, now)
         findings = [*told, *done.findings, *hosts.findings, *_unknown(self.order.unknown_keys)]
         done = dataclasses.replace(done, store=store, actions=tuple(actions), findings=tuple(findings))
         return Report(done, wanted, now, evidence, before, hosts.count, archived)
 
     def _read(self) -> Store:
         try:
-            return rotation_fleet.fold(self.journal.read())
+            return fleet.fold(self.journal.read())
         except ValueError as error:
             raise StoreError(f"{self.journal.path}: {error}. Restore the journal from a backup") from None
 
@@ -148,7 +147,7 @@ class Run:
         meant: dict[str, tuple[Policy, KeyState]] = {}
         for policy in wanted:
             for key in store.keys_of(policy):
-                if key.private and key.record and (key.usable or key.state in rotation.COMING):
+                if key.private and key.record and (key.usable or key.state in life.COMING):
                     meant[_file_key(policy, key).name] = (policy, key)
         found = self.keys.survey([_file_key(policy, key) for policy, key in meant.values()])
         findings = list(found.findings)
@@ -173,7 +172,7 @@ class Run:
 
     def _is_given_up(self, policy: Policy, key: KeyState) -> bool:
         return any(
-            one["reason"] == rotation.COMPROMISED
+            one["reason"] == life.COMPROMISED
             and one["domain"] == policy.domain
             and one.get("algorithm") in (None, policy.algorithm)
             and one.get("selector") in (None, key.selector)
@@ -186,7 +185,7 @@ class Run:
             for key in held:
                 file = Key(domain, key.selector, algorithm)
                 path = os.path.join(self.keys.directory, f"{file.name}.pem")
-                gone = key.state == rotation.WITHDRAWN and key.private and key.fingerprint
+                gone = key.state == life.WITHDRAWN and key.private and key.fingerprint
                 if gone and os.path.exists(path) and self.keys.archive(file, key.fingerprint):
                     moved.append(file.name)
         return moved
@@ -204,23 +203,23 @@ class Run:
         actions = []
         for file, policy in files.items():
             if file.name in found.public:
-                key = rotation.fresh((), policy, now, file.selector, rotation.IMPORTED)
+                key = life.fresh((), policy, now, file.selector, life.IMPORTED)
                 # Hosts sign with it as it is, so it needs no proof that it may be used.
-                key = dataclasses.replace(key, state=rotation.ACTIVE, seen_since=now.steady)
+                key = dataclasses.replace(key, state=life.ACTIVE, seen_since=now.steady)
                 key = _filled(key, found.public[file.name])
-                actions.append((policy, Action("adopt", key, rotation.REASONS[rotation.IMPORTED])))
+                actions.append((policy, Action("adopt", key, life.REASONS[life.IMPORTED])))
         return tuple(actions), list(found.findings)
 
     def _advance(self, store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:
-        done = rotation_fleet.advance(store, wanted, now, evidence, restored)
+        done = fleet.advance(store, wanted, now, evidence, restored)
         making = [(policy, action) for policy, action in done.actions if action.kind == "make"]
         if not making or self.check_mode:
             return done
         made = self._make(making)
         others = tuple(each for each in done.actions if each[1].kind != "make")
         renewed = {(policy.domain, policy.algorithm) for policy, _action in making}
-        store = rotation_fleet.with_actions(done.store, made)
-        again = rotation_fleet.advance(store, [policy for policy, _action in making], now, evidence, False)
+        store = fleet.with_actions(done.store, made)
+        again = fleet.advance(store, [policy for policy, _action in making], now, evidence, False)
         return Done(
             again.store,
             (*others, *made, *again.actions),
@@ -247,7 +246,7 @@ class Run:
         if self.check_mode:
             return store  # of the state that is there: hosts and the next call go by its serial
         file = self.journal.identity()
-        self.journal.append(rotation_fleet.lines(actions, serial, tick, file))
+        self.journal.append(fleet.lines(actions, serial, tick, file))
         return dataclasses.replace(store, serial=serial, tick=tick, file=file)
 
 
@@ -307,7 +306,7 @@ def _late(serial: int, given: Optional[int]) -> Finding:
 def tick_of(store: Store, reading: Optional[Tick] = None, sure: bool = False) -> Tick:
     """The key host's clocks now, and how much of a store's life has gone by."""
     now = dataclasses.replace(reading or _reading(), sure=sure)
-    return dataclasses.replace(now, steady=rotation.steady_seconds(store.tick, now))
+    return dataclasses.replace(now, steady=life.steady_seconds(store.tick, now))
 
 
 def _reading() -> Tick:

@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort as powermta_set
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 BATCH = "/etc/mailops/addresses"
@@ -165,8 +165,8 @@ def _default_interface(ip: str) -> str:
 def _bound() -> set[str]:
     """The addresses that an MTA of this host still sends from."""
     bound = [
-        *(one for path in glob.glob(_MASTER_FILES) for one in postfix.bound_addresses(files.read(path) or "")),
-        *(one for path in glob.glob(_FRAGMENTS) for one in powermta_set.bound_addresses(files.read(path) or "")),
+        *(one for path in glob.glob(_MASTER_FILES) for one in instances.bound_addresses(files.read(path) or "")),
+        *(one for path in glob.glob(_FRAGMENTS) for one in effort.bound_addresses(files.read(path) or "")),
     ]
     return set(map(names.address, bound))
 

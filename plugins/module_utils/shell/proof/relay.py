@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Callable, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.proof import relay as relay_probes
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import relay
 from ansible_collections.mailops.mta.plugins.module_utils.core.proof.relay import (
     CLOSED,
     FILTERED,
@@ -58,7 +58,7 @@ def outcomes(
         for probe in probes:
             if probe.family in opened or (probe.plain and caller.begins_with_tls):
                 continue
-            if probe.home and caller.ask(relay_probes.takes_mail_for(probe.home))[0] == OPEN:
+            if probe.home and caller.ask(relay.takes_mail_for(probe.home))[0] == OPEN:
                 continue
             found.append(caller.ask(probe))
             if found[-1][0] == OPEN:
@@ -208,7 +208,7 @@ class Caller:
             if end == len(path) and probe.commands:
                 return self._last(link, probe, reply)
             if not 200 <= reply[0] < 300:
-                return self._note(link, path[:end], (relay_probes.refusal(reply[0]), spoken(reply)))
+                return self._note(link, path[:end], (relay.refusal(reply[0]), spoken(reply)))
             link.done = path[:end]
             if end <= len(probe.opening):
                 link.opening = link.done
@@ -233,8 +233,8 @@ class Caller:
 
     def _answer(self, link: Link, path: tuple[str, ...]) -> Reply:
         line = path[-1]
-        starts_tls = line.startswith(relay_probes.START_TLS)
-        if starts_tls and relay_probes.START_TLS not in link.offers:
+        starts_tls = line.startswith(relay.START_TLS)
+        if starts_tls and relay.START_TLS not in link.offers:
             return 502, b"no STARTTLS"
         reply = self._reply(link, path, lambda: link.ask(self._filled(line)))
         if reply[0] == 421 and link.asked > 1:
@@ -250,7 +250,7 @@ class Caller:
                 self._drop()
                 text = f"no TLS handshake: {fault}".encode()
                 # Where a command came along, an end of the connection is the right answer.
-                return (454 if line == relay_probes.START_TLS else 554), text
+                return (454 if line == relay.START_TLS else 554), text
         return reply
 
     def _reply(self, link: Link, path: tuple[str, ...], ask: Callable[[], Reply]) -> Reply:
@@ -267,7 +267,7 @@ class Caller:
             raise Ended(UNKNOWN, f"{type(fault).__name__}: {fault}") from fault
 
     def _filled(self, text: str) -> str:
-        return relay_probes.filled(text, self.ip, self.here, self.name)
+        return relay.filled(text, self.ip, self.here, self.name)
 
 
 def _tls(raw: socket.socket) -> ssl.SSLSocket:

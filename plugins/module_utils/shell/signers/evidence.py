@@ -11,18 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed as signing
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import dkim_header as signature
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import dkim_header
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, rspamd
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers.milter import Answer, Milter, MilterError
 
 _PATIENCE_SECONDS = 10
 _BODY = b"Which keys sign for this domain?\r\n"
 _GOES_ON = ("a", "c")
 
-Files = Mapping[tuple[str, str], Sequence[signer_files.HeldKey]]  # (selector, domain): the files that may hold its key
+Files = Mapping[tuple[str, str], Sequence[key_files.HeldKey]]  # (selector, domain): the files that may hold its key
 
 
 @dataclass
@@ -47,9 +46,9 @@ def gather(directory: str, milter_socket: str, domains: Iterable[str]) -> dict[s
         serial = state.serial
         if state.serial is not None and not state.digest:
             problems.append(f"The run that brought the state {state.serial} did not come to its end. Run the role dkim")
-    except (signer_files.SignerError, OSError) as error:
+    except (key_files.SignerError, OSError) as error:
         problems.append(str(error))
-    held: list[signer_files.HeldKey] = []
+    held: list[key_files.HeldKey] = []
     try:
         held = rspamd.key_files(directory).held()
     except OSError as error:
@@ -103,7 +102,7 @@ def _ask(milter_socket: str, stream: str, domains: Sequence[str], files: Files) 
     return found
 
 
-def _message(domain: str) -> list[signature.Field]:
+def _message(domain: str) -> list[dkim_header.Field]:
     return [
         ("From", f"nobody@{domain}"),
         ("To", f"nobody@{domain}"),
@@ -113,32 +112,32 @@ def _message(domain: str) -> list[signature.Field]:
     ]
 
 
-def _makers(domain: str, fields: Sequence[signature.Field], answer: Answer, files: Files) -> list[SigningKey]:
+def _makers(domain: str, fields: Sequence[dkim_header.Field], answer: Answer, files: Files) -> list[SigningKey]:
     """The keys that made the signatures of an answer. Raises ValueError where that is not known of every one."""
     if answer.action not in _GOES_ON:
         raise ValueError(f"its mail is refused: {answer.text or answer.action}")
-    signatures = [value for name, value in answer.fields if name.lower() == signature.FIELD.lower()]
+    signatures = [value for name, value in answer.fields if name.lower() == dkim_header.FIELD.lower()]
     if not signatures:
         raise ValueError("its mail is not signed")
-    return [_maker(domain, signature.parse(value), fields, files) for value in signatures]
+    return [_maker(domain, dkim_header.parse(value), fields, files) for value in signatures]
 
 
-def _maker(domain: str, given: signature.Signature, fields: Sequence[signature.Field], files: Files) -> SigningKey:
+def _maker(domain: str, given: dkim_header.Signature, fields: Sequence[dkim_header.Field], files: Files) -> SigningKey:
     if given.domain != domain:
         raise ValueError(f"its mail is signed for {given.domain}")
-    if given.body_hash != signature.body_hash(_BODY):
+    if given.body_hash != dkim_header.body_hash(_BODY):
         raise ValueError(f"the signature of {given.selector} is about another body")
-    signed = signature.signed_bytes(given, fields)
+    signed = dkim_header.signed_bytes(given, fields)
     for held in files.get((given.selector, given.domain), ()):
         if held.key and held.key.public.algorithm == given.algorithm and held.key.made(given.value, signed):
             return SigningKey(domain, given.selector, given.algorithm, held.key.public.fingerprint)
     raise ValueError(f"it is signed with {given.selector} ({given.algorithm}), by a key that lies in no file here")
 
 
-def _by_selector(held: Iterable[signer_files.HeldKey]) -> dict[tuple[str, str], list[signer_files.HeldKey]]:
-    files: dict[tuple[str, str], list[signer_files.HeldKey]] = {}
+def _by_selector(held: Iterable[key_files.HeldKey]) -> dict[tuple[str, str], list[key_files.HeldKey]]:
+    files: dict[tuple[str, str], list[key_files.HeldKey]] = {}
     for one in held:
-        selector_and_domain = signing.may_be_of(one.name)
+        selector_and_domain = installed.may_be_of(one.name)
         if selector_and_domain:
             files.setdefault(selector_and_domain, []).append(one)
     return files

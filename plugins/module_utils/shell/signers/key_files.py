@@ -16,11 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed as signing
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import private_key as signers_key
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import private_key
 
 OWNER = 0  # root; the signer may read its keys and change nothing
 _LOCK_SECONDS = 120
@@ -47,7 +47,7 @@ class HeldKey:
     """A file among the keys. What is wrong with it never quotes it."""
 
     name: str
-    key: Optional[signers_key.SignersKey] = None
+    key: Optional[private_key.SignersKey] = None
     why: str = ""  # not empty: the signer cannot be trusted to sign with it, or its name does not tell its content
 
     @property
@@ -57,7 +57,7 @@ class HeldKey:
     @property
     def signing_key(self) -> Optional[SigningKey]:
         """The key that the signer could sign with, if it can."""
-        told = signing.parse_file(self.name)
+        told = installed.parse_file(self.name)
         if told is None or self.key is None or not self.is_whole:
             return None
         return SigningKey(told[1], told[0], self.key.public.algorithm, self.key.public.fingerprint)
@@ -100,12 +100,12 @@ class KeyFiles:
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 status = os.fstat(file.fileno())
                 content = file.read() if stat.S_ISREG(status.st_mode) else b""
-            key = signers_key.SignersKey(content)
+            key = private_key.SignersKey(content)
         except OSError as error:
             return HeldKey(name, why=error.strerror or "it cannot be read")
         except ValueError as error:
             return HeldKey(name, why=str(error))
-        told = signing.parse_file(name)
+        told = installed.parse_file(name)
         if told is None or not key.public.fingerprint.startswith(told[2]):
             return HeldKey(name, key, "it holds another key than its name tells")
         if key.public.algorithm not in self.algorithms:
@@ -198,7 +198,7 @@ def alone(directory: str) -> Iterator[None]:
 
 
 def _is_our_name(name: str) -> bool:
-    return name == _UNFINISHED or signing.parse_file(name) is not None
+    return name == _UNFINISHED or installed.parse_file(name) is not None
 
 
 def content_of(path: str) -> Optional[bytes]:

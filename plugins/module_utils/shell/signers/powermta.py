@@ -15,31 +15,30 @@ from dataclasses import asdict
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, syntax
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import tree as powermta_tree
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.dkim import Choice
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers.key_files import HeldKey
 
 
-def gather(directory: str, domains: Iterable[str], root: str = powermta.ROOT) -> dict[str, Any]:
+def gather(directory: str, domains: Iterable[str], root: str = configuration.ROOT) -> dict[str, Any]:
     """``signer`` of the module dkim_signer_info without its clock. What is broken is something to tell, no error."""
-    paths = powermta.Paths(root)
-    if not os.path.lexists(directory) and not os.path.lexists(paths.conf_d) and not powermta.running():
+    paths = configuration.Paths(root)
+    if not os.path.lexists(directory) and not os.path.lexists(paths.conf_d) and not configuration.running():
         none = f"No signer was set up: there is neither {directory} nor {paths.conf_d}, and PowerMTA does not run"
         return {"serial": None, "signs": [], "unknown": [], "holds": [], "problems": [none]}
     problems: list[str] = []
-    own = powermta_dkim.Keys(None)
+    own = dkim.Keys(None)
     try:
-        own = powermta_dkim.installed(powermta.current(root))
+        own = dkim.installed(configuration.current(root))
     except ValueError as error:
-        problems.append(f"{paths.conf_d}/{powermta_dkim.FRAGMENT}: {error}")
-    except powermta.PowermtaError as error:
+        problems.append(f"{paths.conf_d}/{dkim.FRAGMENT}: {error}")
+    except configuration.PowermtaError as error:
         problems.append(str(error))
-    files = signer_files.of(signer_files.POWERMTA, directory)
+    files = key_files.of(key_files.POWERMTA, directory)
     held: list[HeldKey] = []
     try:
         held = files.held()
@@ -67,14 +66,14 @@ def gather(directory: str, domains: Iterable[str], root: str = powermta.ROOT) ->
 
 def _in_force(root: str, serial: Optional[int]) -> tuple[Optional[Mapping[str, str]], str]:
     """The files that PowerMTA runs with, or why that is not known."""
-    name = powermta.in_place(root)
-    texts = powermta.tree(root)
-    if powermta.in_force(root) and powermta.in_place(root) == name:
+    name = configuration.in_place(root)
+    texts = configuration.tree(root)
+    if configuration.in_force(root) and configuration.in_place(root) == name:
         return texts, ""
-    if not powermta.running():
+    if not configuration.running():
         return None, "PowerMTA does not run. See 'systemctl status pmta', and run the role powermta"
-    if not powermta.is_ours(root):
-        main = powermta.Paths(root).main
+    if not configuration.is_ours(root):
+        main = configuration.Paths(root).main
         return (
             None,
             f"PowerMTA runs with a configuration that this collection did not write ({main}). Run the role powermta",
@@ -89,10 +88,10 @@ def judge(
 
     ``held`` has the key files by their paths.
     """
-    document = powermta_syntax.load(texts, main)
+    document = syntax.load(texts, main)
     broken = [f"{one.where}: {one.found}: {one.why}" for one in errors(document.findings)]
     tree = powermta_tree.build(document.nodes, main)
-    doubts = broken or powermta_dkim.doubts(tree)
+    doubts = broken or dkim.doubts(tree)
     if doubts:
         return None, list(domains), doubts
     choice = Choice(tree)
@@ -108,7 +107,7 @@ def judge(
     return signs, unknown, problems
 
 
-def _key(chosen: powermta_dkim.Reference, held: Mapping[str, HeldKey]) -> SigningKey:
+def _key(chosen: dkim.Reference, held: Mapping[str, HeldKey]) -> SigningKey:
     """The key that a line leads to. Raises ValueError where no file of ours is that key."""
     file = held.get(chosen.path)
     key = file.signing_key if file else None

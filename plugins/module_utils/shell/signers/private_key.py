@@ -17,9 +17,8 @@ import functools
 import hashlib
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import rsa
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import PublicKey
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys, rsa
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import PublicKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
 
 _NID = 1087  # of Ed25519 in OpenSSL's obj_mac.h

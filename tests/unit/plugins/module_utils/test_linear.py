@@ -21,16 +21,15 @@ from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import foreign, names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import answers, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import wire as message
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.ownership import Manifest
 from ansible_collections.mailops.mta.plugins.module_utils.providers import desec
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 
 try:
     from re import _constants as sre_constants
@@ -238,19 +237,19 @@ UNITS = (
     ">",
 )
 READERS: dict[str, tuple[Callable[[str], object], str]] = {  # each with what makes it read on
-    "SPF": (tags.parse_spf.__wrapped__, "v=spf1 "),
-    "SPF network": (tags.parse_spf.__wrapped__, "v=spf1 ip4:"),
-    "SPF macro": (tags.parse_spf.__wrapped__, "v=spf1 exists:%{i"),
-    "DMARC": (tags.parse_dmarc, "v=DMARC1; p=none; rua=a"),
-    "is DMARC": (tags.is_dmarc, "v"),
-    "DKIM": (tags.parse_dkim, "v=DKIM1; p=a"),
+    "SPF": (policies.parse_spf.__wrapped__, "v=spf1 "),
+    "SPF network": (policies.parse_spf.__wrapped__, "v=spf1 ip4:"),
+    "SPF macro": (policies.parse_spf.__wrapped__, "v=spf1 exists:%{i"),
+    "DMARC": (policies.parse_dmarc, "v=DMARC1; p=none; rua=a"),
+    "is DMARC": (policies.is_dmarc, "v"),
+    "DKIM": (policies.parse_dkim, "v=DKIM1; p=a"),
     "fingerprint": (keys.fingerprint_of_record, "v=DKIM1; p=a"),
-    "MTA-STS": (tags.parse_mta_sts_policy, "version: STSv1\nmx:"),
-    "MTA-STS id": (tags.parse_mta_sts_record, "v=STSv1; id="),
-    "TLS-RPT": (tags.parse_tls_rpt, "v=TLSRPTv1; rua=a"),
-    "BIMI": (tags.parse_bimi, "v=BIMI1; l=https://"),
+    "MTA-STS": (policies.parse_mta_sts_policy, "version: STSv1\nmx:"),
+    "MTA-STS id": (policies.parse_mta_sts_record, "v=STSv1; id="),
+    "TLS-RPT": (policies.parse_tls_rpt, "v=TLSRPTv1; rua=a"),
+    "BIMI": (policies.parse_bimi, "v=BIMI1; l=https://"),
     "TXT": (txt.parse, '"a"'),
-    "claim": (lambda text: zones.claim("_domainkey.example.com", text), "v"),
+    "claim": (lambda text: plan.claim("_domainkey.example.com", text), "v"),
     "manifest": (
         lambda text: Manifest.read(
             {("_mailops.a.b", "TXT"): RecordSet("_mailops.a.b", "TXT", 60, (text,))}, "a.b", "us"
@@ -264,7 +263,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {  # each with what ma
     "JSON": (foreign.parsed, "["),
     "links": (desec._next, "<"),
     "Retry-After": (
-        lambda text: httpclient.retry_after(httpclient.Response(429, {"retry-after": text}, b"")),
+        lambda text: client.retry_after(client.Response(429, {"retry-after": text}, b"")),
         "Mon, ",
     ),
 }

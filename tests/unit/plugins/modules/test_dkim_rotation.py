@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import journal
-from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import rotation as shell_rotation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import journal, rotation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import clock
 from ansible_collections.mailops.mta.plugins.modules import dkim_rotation
 
@@ -51,7 +50,7 @@ class World:
         self.signs: dict[str, list[dict[str, Any]]] = {"mta1": [], "mta2": []}
         self.holds: dict[str, list[dict[str, Any]]] = {"mta1": [], "mta2": []}
         self.serials = {"mta1": 0, "mta2": 0}
-        monkeypatch.setattr(shell_rotation.time, "time", lambda: self.wall)
+        monkeypatch.setattr(rotation.time, "time", lambda: self.wall)
         monkeypatch.setattr(clock, "uptime", lambda: self.up)
         monkeypatch.setattr(clock, "boot_id", lambda: self.boot)
 

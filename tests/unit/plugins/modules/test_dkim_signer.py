@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, rspamd
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer, dkim_signer_key
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, pair
 
@@ -35,8 +34,8 @@ class Host:
         self.reloads = 0
         self.faults: list[Exception] = []
         self._patch = monkeypatch
-        monkeypatch.setattr(signer_files, "OWNER", os.geteuid())
-        monkeypatch.setattr(signer_files, "group_id", lambda _name: os.getegid())
+        monkeypatch.setattr(key_files, "OWNER", os.geteuid())
+        monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
         monkeypatch.setattr(rspamd, "UNIT", str(path / "unit" / "mailops.conf"))
         monkeypatch.setattr(rspamd, "running", lambda: self.reloads > 0)
         monkeypatch.setattr(rspamd, "test", lambda *_arguments: None)
@@ -232,11 +231,11 @@ def test_a_host_without_a_key_that_nobody_can_bring_follows_to_the_next(host: Ho
     assert host.signs("a.test") == [dkim_file(A2)]
 
 
-@pytest.mark.parametrize("fault", [signer_files.SignerError("killed"), KeyboardInterrupt()])
+@pytest.mark.parametrize("fault", [key_files.SignerError("killed"), KeyboardInterrupt()])
 def test_a_run_that_ends_early_is_finished_by_the_next(host: Host, fault: Exception) -> None:
     ready(host)
     host.faults = [fault]
-    if isinstance(fault, signer_files.SignerError):
+    if isinstance(fault, key_files.SignerError):
         assert host.sign(8, [A1, A2, B1], [A2, B1], rules="new")["failed"]
     else:
         with pytest.raises(KeyboardInterrupt):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import rotation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.journal import Journal

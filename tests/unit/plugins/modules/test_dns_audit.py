@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import notes as audit_world
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import notes
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
 from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policies
 from ansible_collections.mailops.mta.plugins.modules import dns_audit
@@ -302,9 +302,9 @@ def test_the_announced_policy_is_fetched_where_the_resolver_says(
     announced = tags.mta_sts_record(POLICY.decode())
     seen = []
 
-    def fetch(host: str, addresses: list[str], _timeout: float, ca_file: str | None) -> audit_world.Fetched:
+    def fetch(host: str, addresses: list[str], _timeout: float, ca_file: str | None) -> notes.Fetched:
         seen.append((host, addresses, ca_file))
-        return audit_world.Fetched(served.decode(), expires=NOW + 90 * 86400)
+        return notes.Fetched(served.decode(), expires=NOW + 90 * 86400)
 
     monkeypatch.setattr(policies, "fetch", fetch)
     for server in pair:

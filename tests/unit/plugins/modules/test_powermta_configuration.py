@@ -15,9 +15,8 @@ from unittest import mock
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as shell
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, fragments
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
     DOCUMENT,
@@ -45,7 +44,7 @@ DEFAULTS = {
 
 
 def of(document):
-    return powermta.slice_of(fleet_of(document), "mta1")
+    return fragments.slice_of(fleet_of(document), "mta1")
 
 
 WHOLE = of(DOCUMENT)
@@ -78,8 +77,8 @@ def test_it_brings_the_whole_fleet_slice_and_changes_nothing_the_second_time(hos
     )
     conf_d = str(host.root / "conf.d")
     assert host.read == {
-        **powermta.files(WHOLE, powermta.Options(today=TODAY, passwords=PASSWORDS, directory=conf_d)),
-        **dict.fromkeys(powermta.keys_files(WHOLE), powermta_dkim.without_keys()),
+        **fragments.files(WHOLE, fragments.Options(today=TODAY, passwords=PASSWORDS, directory=conf_d)),
+        **dict.fromkeys(fragments.keys_files(WHOLE), dkim.without_keys()),
     }
     again = run(host)
     assert (again["changed"], again["effort"], again["files"], again["diff"]) == (False, "nothing", [], [])
@@ -121,11 +120,11 @@ def test_a_takeover_that_would_strand_mail_is_refused(host):
     host.say("running")
     queues(host, **{"old-1": 500, "old-2": 0, GONE: 3})
     before = host.tree()
-    with pytest.raises(shell.PowermtaError, match="old-1") as error:
+    with pytest.raises(configuration.PowermtaError, match="old-1") as error:
         run(host)
     assert not [name for name in ("old-2", GONE) if name in str(error.value)]
     host.say("answer", "not an answer\n")
-    with pytest.raises(shell.PowermtaError, match="does not tell what waits"):
+    with pytest.raises(configuration.PowermtaError, match="does not tell what waits"):
         run(host)
     assert {path: seen for path, seen in host.tree().items() if "lock" not in path} == before
     queues(host, **{GONE: 3})
@@ -138,14 +137,14 @@ def test_what_drains_when_a_run_is_killed_before_the_reload_stays_for_the_mail_u
     queues(host)
 
     def work():
-        shell._follow = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
+        configuration._follow = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
         run(host, LESS)
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    assert not shell.in_force(str(host.root))
+    assert not configuration.in_force(str(host.root))
     assert [each["virtual_mta"] for each in run(host, LESS)["draining"]] == [GONE]
     assert GONE in picture(host.read).source_hosts
 
@@ -163,10 +162,10 @@ def test_the_fragment_of_the_keys_belongs_to_the_role_dkim(host):
     run(host)
     (host.root / "key").touch()
     line = f"domain-key s1,news.example.com,{host.root}/key\n"
-    keys = {powermta.DKIM: "# state 7 of the key store\n", powermta.keys_file("news.example.com"): line}
-    host.apply({**keys, powermta.keys_file("gone.example.com"): "# of a stream that left\n"})
+    keys = {fragments.DKIM: "# state 7 of the key store\n", fragments.keys_file("news.example.com"): line}
+    host.apply({**keys, fragments.keys_file("gone.example.com"): "# of a stream that left\n"})
     queues(host)
-    assert run(host)["files"] == [str(host.root / "conf.d" / powermta.keys_file("gone.example.com"))]
+    assert run(host)["files"] == [str(host.root / "conf.d" / fragments.keys_file("gone.example.com"))]
     assert run(host)["changed"] is False
     assert run(host, LESS)["changed"] is True
     assert {name: host.read[name] for name in keys} == keys
@@ -175,13 +174,13 @@ def test_the_fragment_of_the_keys_belongs_to_the_role_dkim(host):
 def test_what_drains_keeps_its_keys_as_long_as_it_is_there(host):
     run(host)
     (host.root / "key").touch()
-    name = powermta.keys_file("news.example.com")
+    name = fragments.keys_file("news.example.com")
     host.apply({name: f"domain-key s1,news.example.com,{host.root}/key\n"})
     gone = {**WHOLE, "streams": [], "front": None, "forwards": []}
     queues(host, **{GONE: 2})
     run(host, gone)
     assert name in host.read
-    assert f"include {host.root}/conf.d/{name}" in host.read[powermta.DRAINING]
+    assert f"include {host.root}/conf.d/{name}" in host.read[fragments.DRAINING]
     queues(host)
     run(host, gone)
     run(host, gone)
@@ -193,7 +192,7 @@ def test_fragments_of_ones_own_are_checked_and_taken_out_again(host):
     run(host, fragments=mine)
     queues(host)
     assert host.read["90-local-mine.conf"] == mine["mine"] + "\n"
-    with pytest.raises(shell.PowermtaError, match=r"90-local-mine\.conf:1: ehlo-hostname"):
+    with pytest.raises(configuration.PowermtaError, match=r"90-local-mine\.conf:1: ehlo-hostname"):
         run(host, fragments={"mine": "ehlo-hostname a.example"})
     run(host)
     assert "90-local-mine.conf" not in host.read

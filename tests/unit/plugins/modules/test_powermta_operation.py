@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation as powermta_operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration, operation
 from ansible_collections.mailops.mta.plugins.modules import powermta_info, powermta_queue, powermta_source
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.fake_pmta import FakePmta
 
@@ -244,7 +243,7 @@ def test_looking_asks_and_tells(pmta: FakePmta) -> None:
 @pytest.mark.parametrize("text", ["", "Error: not running\n", "{", "\x80", '{"status": "error", "message": "no"}'])
 def test_looking_at_something_broken_tells_so(pmta: FakePmta, text: str) -> None:
     pmta.set(says={"show": text})
-    gather = list(powermta_operation.GATHER)
+    gather = list(operation.GATHER)
     result = run(powermta_info, gather=gather, queue=QUEUE)
     assert not result["failed"]
     assert [result[name] for name in gather] == [None] * len(gather)
@@ -254,7 +253,7 @@ def test_looking_at_something_broken_tells_so(pmta: FakePmta, text: str) -> None
 
 def test_looking_at_something_that_hangs(pmta: FakePmta, monkeypatch: pytest.MonkeyPatch) -> None:
     pmta.set(hang=20)
-    monkeypatch.setattr(powermta, "_COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(configuration, "_COMMAND_SECONDS", 0.5)
     result = run(powermta_info, gather=["status"])
     assert result["status"] is None
     assert "Timeout" in result["findings"][0]["found"]

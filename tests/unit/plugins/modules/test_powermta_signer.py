@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer_key, powermta_signer
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.standin import PowerMta
@@ -28,15 +28,15 @@ CURVE = pair("a.test", "s1-ed25519")
 class Host(PowerMta):
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(path, monkeypatch)
-        monkeypatch.setattr(signer_files, "OWNER", os.geteuid())
-        monkeypatch.setattr(signer_files, "group_id", lambda _name: os.getegid())
+        monkeypatch.setattr(key_files, "OWNER", os.geteuid())
+        monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
         self.set_up()
 
     def bring(self, *keys: Pair) -> None:
         """As dkim_signer_key does."""
-        held = signer_files.of("powermta", str(self.directory))
+        held = key_files.of("powermta", str(self.directory))
         held.make_directories()
-        signer_files.write([dkim_signer_key._file(held, {**key.public, "private_key": key.pem}) for key in keys])
+        key_files.write([dkim_signer_key._file(held, {**key.public, "private_key": key.pem}) for key in keys])
 
     def sign(
         self, serial: int, held: list[Pair], signing: list[Pair], check: bool = False, **more: Any
@@ -89,7 +89,7 @@ def refused(host: Host, *arguments: Any, **more: Any) -> str:
     """The message; and that nothing was touched, in check mode either."""
     before, reloads = host.files(), host.reloads
     for check in (True, False):
-        with pytest.raises((signer_files.SignerError, powermta.PowermtaError)) as error:
+        with pytest.raises((key_files.SignerError, configuration.PowermtaError)) as error:
             host.sign(*arguments, check=check, **more)
         assert {path: text for path, text in host.files().items() if "lock" not in path} == {
             path: text for path, text in before.items() if "lock" not in path
@@ -129,7 +129,7 @@ def test_keys_stay_while_powermta_runs_with_another_main_file(host: Host) -> Non
     """It may name them, and it cannot be told to leave them."""
     host.bring(A1, B1)
     host.sign(7, [A1, B1], [A1, B1])
-    main = Path(powermta.Paths(str(host.root)).main)
+    main = Path(configuration.Paths(str(host.root)).main)
     ours = main.read_text(encoding="utf-8")
     main.write_text(ours + "# a remark of an operator\n", encoding="utf-8")
     host.bring(A2)
@@ -207,7 +207,7 @@ def test_a_fragment_that_tells_no_state_is_not_taken_for_none(host: Host) -> Non
 def test_what_is_not_here_or_not_whole_is_refused_before_anything_is_touched(host: Host) -> None:
     ready(host)
     new = pair("c.test", "s3", "rsa")
-    with pytest.raises(signer_files.SignerError):
+    with pytest.raises(key_files.SignerError):
         host.sign(8, [new], [new])
     for keys, signing in (([A1, B1], [A2]), ([A1, A2, B1], [A1, A2])):
         refused(host, 8, keys, signing)
@@ -216,11 +216,11 @@ def test_what_is_not_here_or_not_whole_is_refused_before_anything_is_touched(hos
     whole = path.read_bytes()
     for broken in (whole[:-40], CURVE.pem.encode(), b""):
         path.write_bytes(broken)
-        with pytest.raises(signer_files.SignerError, match=name(A1)):
+        with pytest.raises(key_files.SignerError, match=name(A1)):
             host.sign(8, [A1, A2, B1], [A1])
     path.write_bytes(whole)
     path.chmod(0o644)
-    with pytest.raises(signer_files.SignerError, match="0640"):
+    with pytest.raises(key_files.SignerError, match="0640"):
         host.sign(8, [A1, A2, B1], [A1])
     assert host.signs() == [name(A1), name(B1)]
 
@@ -238,7 +238,7 @@ def test_keys_that_are_not_wanted_go_after_powermta_has_left_them(host: Host) ->
     (host.directory / "keys" / ".new").write_text("of a run that was killed", encoding="utf-8")
     (host.directory / "keys" / "somebody.pem").write_text("else", encoding="utf-8")
     host.say("refuses")
-    with pytest.raises(powermta.PowermtaError, match="refused by the test"):
+    with pytest.raises(configuration.PowermtaError, match="refused by the test"):
         host.sign(8, [A2], [A2])
     assert {name(A1), name(A2), name(B1)} < set(host.keys())
     assert host.evidence()["serial"] == 7
@@ -251,7 +251,7 @@ def test_keys_that_are_not_wanted_go_after_powermta_has_left_them(host: Host) ->
 
 @pytest.mark.parametrize(
     ("owner", "function", "signing"),
-    [(powermta, "_write_set", "s1"), (powermta, "_follow", ""), (signer_files.KeyFiles, "stale", "s2")],
+    [(configuration, "_write_set", "s1"), (configuration, "_follow", ""), (key_files.KeyFiles, "stale", "s2")],
 )
 def test_a_run_that_is_killed_is_finished_by_the_next(
     host: Host, monkeypatch: pytest.MonkeyPatch, owner: Any, function: str, signing: str

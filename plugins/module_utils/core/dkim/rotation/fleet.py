@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.life import (
     Action,
     Evidence,
@@ -91,7 +91,7 @@ _FIELDS = frozenset(each.name for each in dataclasses.fields(KeyState))
 def _key(given: Record) -> KeyState:
     values = {name: value for name, value in given.items() if name in _FIELDS}
     key = KeyState(**{**values, "hosts": tuple(values.get("hosts") or ())})
-    if key.state not in rotation.STATES:
+    if key.state not in life.STATES:
         raise ValueError(f"state {key.state!r}")
     for name in ("id", "bits", "born", "entered", "wait_seconds", "ttl"):
         if not isinstance(values.get(name, 0), int):
@@ -125,7 +125,7 @@ def with_actions(store: Store, actions: Iterable[tuple[Policy, Action]]) -> Stor
     changed = dict(store.series)
     for policy, action in actions:
         name = (policy.domain, policy.algorithm)
-        changed[name] = rotation.after(changed.get(name, ()), [action])
+        changed[name] = life.after(changed.get(name, ()), [action])
     return dataclasses.replace(store, series=changed)
 
 
@@ -258,12 +258,12 @@ def clock_findings(store: Store, tick: Tick, clocks: Mapping[str, float]) -> lis
     """Errors where the key host's clock cannot be right, warnings where another's is not."""
     found = []
     remedy = "Set the clocks (chrony, systemd-timesyncd) and run again"
-    if store.tick and tick.wall < store.tick.wall - rotation.CLOCK_TOLERANCE_SECONDS:
+    if store.tick and tick.wall < store.tick.wall - life.CLOCK_TOLERANCE_SECONDS:
         behind = store.tick.wall - tick.wall
         why = "the journal has entries that are younger, so one of the two is wrong"
         found.append(Finding("clock of the key host", f"{behind} seconds behind its own journal", why, remedy))
     far = {host: round(clock - tick.wall) for host, clock in clocks.items()}
-    far = {host: off for host, off in far.items() if abs(off) > rotation.CLOCK_TOLERANCE_SECONDS}
+    far = {host: off for host, off in far.items() if abs(off) > life.CLOCK_TOLERANCE_SECONDS}
     if len(far) * 2 > len(clocks):
         told = ", ".join(f"{host} {off:+d} s" for host, off in sorted(far.items()))
         why = "most signing hosts have another time, so nothing that depends on time is done"
@@ -290,7 +290,7 @@ def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record]
             found = f"{domain}" + (f" {algorithm}" if algorithm else "")
             findings.append(Finding("requests", found, "the fleet has no such keys", f"Name one of {has}"))
         for policy in meant:
-            step = rotation.ask(store.keys_of(policy), policy, now, request["reason"], selector)
+            step = life.ask(store.keys_of(policy), policy, now, request["reason"], selector)
             findings.extend(step.findings)
             actions.extend((policy, action) for action in step.actions)
             store = with_actions(store, [(policy, action) for action in step.actions])
@@ -299,7 +299,7 @@ def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record]
 
 def advance(store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:
     """One step of every series; of a restored store only what its hosts and DNS prove."""
-    judge = rotation.reconcile if restored else rotation.step
+    judge = life.reconcile if restored else life.step
     results: list[tuple[Policy, Step]] = []
     for policy in wanted:
         results.append((policy, judge(store.keys_of(policy), policy, now, evidence.of(policy))))
@@ -354,7 +354,7 @@ def hosts(store: Store, wanted: Iterable[Policy], evidence: AllEvidence, now: No
     silent: dict[str, list[str]] = {}
     behind: dict[str, list[str]] = {}
     for policy in wanted if evidence.asked else ():
-        chosen = rotation.signing(store.keys_of(policy), policy)
+        chosen = life.signing(store.keys_of(policy), policy)
         if chosen is None:
             continue
         seen = evidence.of(policy)

@@ -28,7 +28,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import NO, UNKNOWN, YES
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import tables as text
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core import tables
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.fleet import Done
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.life import (
     ACTIVE,
@@ -56,7 +56,7 @@ def coming(held: Sequence[KeyState], policy: Policy, now: Now, waits: Sequence[W
     """What comes next: a key on its way first, then the end of an old one, then the next due date."""
     if waits and not any(wait.selector for wait in waits):  # the whole series, as after a restore
         return Next("wait", None, "; ".join(wait.what for wait in waits))
-    chosen = rotation.signing(held, policy)
+    chosen = life.signing(held, policy)
     on_the_way = [key for key in held if key.state in COMING]
     behind = [key for key in held if key.state == ACTIVE and key != chosen]
     for keys, verb in (
@@ -77,11 +77,11 @@ def coming(held: Sequence[KeyState], policy: Policy, now: Now, waits: Sequence[W
     if policy.left:
         return Next(NOTHING, None, "the fleet does not sign with it any more")
     if chosen is None:
-        return Next("make a key", now.wall, rotation.REASONS[rotation.FIRST])
-    reason = rotation.due(held, policy, now)
+        return Next("make a key", now.wall, life.REASONS[life.FIRST])
+    reason = life.due(held, policy, now)
     if reason:
-        return Next("make a key", now.wall, rotation.REASONS[reason])
-    when = rotation.next_due(chosen, policy, now)
+        return Next("make a key", now.wall, life.REASONS[reason])
+    when = life.next_due(chosen, policy, now)
     if when is None:
         return Next(NOTHING, None, "its keys are replaced on demand only")
     why = "a quarter begins" if policy.quarters else f"it will be {policy.every_days} days old"
@@ -94,14 +94,14 @@ def table(done: Done, wanted: Iterable[Policy], now: Now) -> list[dict[str, Any]
     rows = []
     for policy in wanted:
         held = done.store.keys_of(policy)
-        chosen = rotation.signing(held, policy)
+        chosen = life.signing(held, policy)
         following = coming(held, policy, now, waits.get((policy.domain, policy.algorithm), []))
         rows.append(
             {
                 "domain": policy.domain,
                 "algorithm": policy.algorithm,
                 "signs": chosen.selector if chosen else None,
-                "age_days": int(rotation.age_days(chosen, now)) if chosen else None,
+                "age_days": int(life.age_days(chosen, now)) if chosen else None,
                 "others": [f"{key.selector} {_life(key)}" for key in held if key != chosen and not key.cleared],
                 "next": following.what,
                 "when": _day(following.when),
@@ -144,7 +144,7 @@ def lines(done: Done, rows: Sequence[dict[str, Any]], steps: Sequence[str]) -> l
         )
         for row in rows
     ]
-    found = text.columns(("domain", "algorithm", "signs with", "age", "beside it", "next", "when", "why"), cells)
+    found = tables.columns(("domain", "algorithm", "signs with", "age", "beside it", "next", "when", "why"), cells)
     if steps:
         found += ["", "Steps:", *(f"  {step}" for step in steps)]
     ended = [line for name, held in done.store.series.items() for key in held for line in _ended(name, key)]
@@ -168,7 +168,7 @@ def _ended(name: tuple[str, str], key: KeyState) -> Iterable[str]:
         return
     if key.revoked:
         yield f"{subject}its record says that it is revoked, so mail on its way that it signed fails DKIM"
-    elif key.replace == rotation.COMPROMISED:
+    elif key.replace == life.COMPROMISED:
         yield (
             f"{subject}signs until another key may be used safely. Its record is revoked as soon as every host has "
             "left it; mail on its way that it signed then fails DKIM. Run rotate_dkim.yml again and again until then"
@@ -202,22 +202,22 @@ def _after(done: Done, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def metrics(done: Done, wanted: Iterable[Policy], rows: Sequence[dict[str, Any]], now: Now, hosts_behind: int) -> str:
-    return text.exposition(GAUGES, _samples(done, list(wanted), rows, now, hosts_behind))
+    return tables.exposition(GAUGES, _samples(done, list(wanted), rows, now, hosts_behind))
 
 
 def _samples(
     done: Done, wanted: Sequence[Policy], rows: Sequence[dict[str, Any]], now: Now, hosts_behind: int
-) -> Iterable[tuple[str, text.Labels, float]]:
+) -> Iterable[tuple[str, tables.Labels, float]]:
     waits = _by_series(done)
     for policy in wanted:
         own = waits.get((policy.domain, policy.algorithm), [])
         labels = (("domain", policy.domain), ("algorithm", policy.algorithm))
         held = done.store.keys_of(policy)
-        chosen = rotation.signing(held, policy)
+        chosen = life.signing(held, policy)
         if chosen:
             age = float(max(0, now.wall - chosen.born))
             yield "mta_dkim_key_age_seconds", (*labels, ("selector", chosen.selector)), age
-        for state in rotation.STATES:
+        for state in life.STATES:
             yield "mta_dkim_keys", (*labels, ("state", state)), float(sum(key.state == state for key in held))
         for key in held:
             if key.state != WITHDRAWN:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ansible_collections.mailops.mta.plugins.module_utils.core import tables as text
+from ansible_collections.mailops.mta.plugins.module_utils.core import tables
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import Document
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.tree import build
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
@@ -38,7 +38,7 @@ def lines(findings: Sequence[Finding], files: Mapping[str, str], counted: Mappin
     errors = sum(finding.severity == ERROR for finding in findings)
     rows = [(path, str(len(each.splitlines())), *_found_in(path, findings)) for path, each in files.items()]
     return [
-        *(text.columns(("file", "lines", "errors", "warnings"), rows) if rows else ["nothing was read"]),
+        *(tables.columns(("file", "lines", "errors", "warnings"), rows) if rows else ["nothing was read"]),
         "",
         *(f"{number}. {finding}" for number, finding in enumerate(findings, 1)),
         f"Next: {_next(errors, len(findings) - errors)}",

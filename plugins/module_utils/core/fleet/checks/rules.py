@@ -10,16 +10,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import engines as engine_checks
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, POSTFIX, POWERMTA, RSA, Fleet
-from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets as registry
+from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import nearest, shown
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 
 DAY_SECONDS = 86400
 _LAB_DOMAINS = ("test", "invalid", "localhost")  # RFC 6761
@@ -327,7 +327,7 @@ def _dkim_names_fit(fleet: Fleet) -> Iterable[Finding]:
 def _dkim_keys_can_be_replaced(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
         where, dkim = f"streams.{stream.name}.dkim", stream.dkim
-        lasting = postfix.last_try_seconds(stream.queue_life_seconds) + stream.ttl_seconds
+        lasting = instances.last_try_seconds(stream.queue_life_seconds) + stream.ttl_seconds
         if dkim.keep_retired_seconds < lasting:
             yield Finding(
                 f"{where}.keep_retired_seconds",
@@ -374,9 +374,9 @@ def _dkim_keys_can_be_replaced(fleet: Fleet) -> Iterable[Finding]:
 
 
 def _dmarc_reports_are_authorised(fleet: Fleet) -> Iterable[Finding]:
-    for policy in registry.dmarc_policies(fleet):
+    for policy in record_sets.dmarc_policies(fleet):
         where = f"streams.{policy.stream}.dmarc.rua" if policy.stream else "organisational_dmarc.rua"
-        for target in registry.foreign_reports(fleet, policy):
+        for target in record_sets.foreign_reports(fleet, policy):
             if fleet.zone_of(target) is None and target not in policy.dmarc.rua_authorised:
                 mailboxes = [mailbox for mailbox in policy.dmarc.rua if mailbox.endswith(f"@{target}")]
                 yield Finding(
@@ -520,7 +520,7 @@ def _bounces_have_a_way(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
         for host in stream.return_path.mx:
             users.setdefault(host, []).append(stream.name)
-    reached = {entry["name"] for entry in registry.record_sets(fleet) if entry["type"] in ("A", "AAAA", "CNAME")}
+    reached = {entry["name"] for entry in record_sets.record_sets(fleet) if entry["type"] in ("A", "AAAA", "CNAME")}
     for host, streams in users.items():
         zone = fleet.zone_of(host)
         # Who runs an external zone publishes what stands there; the audit sees whether they do.
@@ -540,7 +540,7 @@ def _bounces_have_a_way(fleet: Fleet) -> Iterable[Finding]:
 def _spf_stays_within_limits(fleet: Fleet) -> Iterable[Finding]:
     for stream in fleet.streams.values():
         where = f"streams.{stream.name}.spf.include"
-        texts = list(registry.spf_records(stream).values())
+        texts = list(record_sets.spf_records(stream).values())
         include, parts, top = len(stream.spf.include), len(texts) - 1, texts[0]
         if include + parts > tags.SPF_MAX_LOOKUPS:
             pool = f" and {parts} for a pool that no single record can hold" if parts else ""
@@ -562,7 +562,7 @@ def _spf_stays_within_limits(fleet: Fleet) -> Iterable[Finding]:
 def _records_fit_together(fleet: Fleet) -> Iterable[Finding]:
     """What meets at one name: aliases stand alone, each policy once, and the answer has a size that passes."""
     written = {(record.name, record.type): number for number, record in reversed([*enumerate(fleet.records)])}
-    sets = registry.record_sets(fleet)
+    sets = record_sets.record_sets(fleet)
     types: dict[str, list[str]] = {}
     for entry in sets:
         types.setdefault(entry["name"], []).append(entry["type"])
@@ -600,7 +600,7 @@ def _records_fit_together(fleet: Fleet) -> Iterable[Finding]:
 
 
 def _texts_fit(where: str, name: str, texts: Sequence[str]) -> Iterable[Finding]:
-    claims = [zones.claim(name, text) for text in texts] if len(texts) > 1 else []
+    claims = [plan.claim(name, text) for text in texts] if len(texts) > 1 else []
     kinds = [what for kind, what in claims if kind == "version"]
     for what in sorted({what for what in kinds if kinds.count(what) > 1}):
         yield Finding(
@@ -609,14 +609,14 @@ def _texts_fit(where: str, name: str, texts: Sequence[str]) -> Iterable[Finding]
             "receivers ignore all where there is more than one",
             "Say it in one place",
         )
-    size = registry.answer_size(name, texts)
-    if size > registry.ANSWER_SMALL:
+    size = record_sets.answer_size(name, texts)
+    if size > record_sets.ANSWER_SMALL:
         yield Finding(
             where,
             f"{len(texts)} TXT values at {name}, an answer of {size} bytes",
-            f"more than {registry.ANSWER_SAFE} bytes do not pass every path"
-            if size > registry.ANSWER_SAFE
-            else f"more than {registry.ANSWER_SMALL} bytes need EDNS or TCP, which some receivers lack",
+            f"more than {record_sets.ANSWER_SAFE} bytes do not pass every path"
+            if size > record_sets.ANSWER_SAFE
+            else f"more than {record_sets.ANSWER_SMALL} bytes need EDNS or TCP, which some receivers lack",
             "Remove verifications or includes that nobody needs any more",
-            ERROR if size > registry.ANSWER_SAFE else WARNING,
+            ERROR if size > record_sets.ANSWER_SAFE else WARNING,
         )

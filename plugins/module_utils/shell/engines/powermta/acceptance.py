@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status as answers
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.assumptions import (
@@ -34,8 +34,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
     Said,
     outcome,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration, operation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
@@ -114,20 +113,20 @@ class Result:
     shapes: dict[str, list[str]]
 
     def lines(self, *, proven: bool) -> list[str]:
-        return core.report(self.facts, [*self.outcomes, *core.by_mail(proven)], self.shapes)
+        return assumptions.report(self.facts, [*self.outcomes, *assumptions.by_mail(proven)], self.shapes)
 
 
-def run(*, force: bool, check_mode: bool, root: str = powermta.ROOT) -> Result:
+def run(*, force: bool, check_mode: bool, root: str = configuration.ROOT) -> Result:
     """Raises PowermtaError where nothing may or can be tried; then nothing was changed."""
-    with powermta.alone(root):
+    with configuration.alone(root):
         if os.path.exists(os.path.join(root, KEPT)):
             _recover(root, check_mode)
         if not force:
             _refuse_with_mail()
         why_not = "this was a run with --check" if check_mode else ""
         tested = {} if check_mode else _try_all(root)
-        outcomes = core.judged(core.TRIALS, tested, why_not)
-        if not why_not and not powermta.running():
+        outcomes = assumptions.judged(assumptions.TRIALS, tested, why_not)
+        if not why_not and not configuration.running():
             why_not = "PowerMTA does not run"
         live = _Live() if why_not else _try_live(root)
         told, shapes = live.answers or _answers()
@@ -139,17 +138,17 @@ def _recover(root: str, check_mode: bool) -> None:
     """A run was killed: its mail, its listener and its configuration go. What the role has put in place since stays."""
     if check_mode:
         raise PowermtaError(f"a run was killed, so {KEPT} is still beside the configuration: run it without --check")
-    if powermta.is_ours(root):
+    if configuration.is_ours(root):
         os.unlink(os.path.join(root, KEPT))
         return
     _say("delete", f"--queue={_QUEUE}")
     _put_back(root)
-    if powermta.running():
+    if configuration.running():
         _run("pmta", "reload")
 
 
 def _refuse_with_mail() -> None:
-    found, findings = answers.status(powermta.cli("show", "status"))
+    found, findings = answers.status(configuration.cli("show", "status"))
     if found is None or found["recipients"] is None:
         raise PowermtaError(f"it cannot be told whether mail waits on this host: {'; '.join(map(str, findings))}")
     waiting = max(found["recipients"], found["spooled_recipients"] or 0)
@@ -164,18 +163,22 @@ def _refuse_with_mail() -> None:
 
 
 def _try_all(root: str) -> dict[str, Said]:
-    extra = os.path.join(root, os.path.basename(core.EXTRA))
+    extra = os.path.join(root, os.path.basename(assumptions.EXTRA))
     with _kept(root):
         try:
-            return {trial.name: tested for trial in core.TRIALS if (tested := _try(trial, root, extra)) is not None}
+            return {
+                trial.name: tested for trial in assumptions.TRIALS if (tested := _try(trial, root, extra)) is not None
+            }
         finally:
             shutil.rmtree(extra, ignore_errors=True)
 
 
-def _try(trial: core.Trial, root: str, extra: str) -> Optional[Said]:
+def _try(trial: assumptions.Trial, root: str, extra: str) -> Optional[Said]:
     shutil.rmtree(extra, ignore_errors=True)
     os.mkdir(extra, 0o750)
-    if core.KEY in f"{trial.text}{trial.files}" and not _make_key(os.path.join(extra, os.path.basename(core.KEY))):
+    if assumptions.KEY in f"{trial.text}{trial.files}" and not _make_key(
+        os.path.join(extra, os.path.basename(assumptions.KEY))
+    ):
         return None
     for name, text in trial.files:
         path = os.path.join(extra, name)
@@ -183,9 +186,9 @@ def _try(trial: core.Trial, root: str, extra: str) -> Optional[Said]:
             os.symlink(text, path)
             continue
         os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
-        files.write(path, text.replace(core.EXTRA, extra), 0o640)
+        files.write(path, text.replace(assumptions.EXTRA, extra), 0o640)
     _readable(extra)
-    _replace(os.path.join(root, "config"), (core.BASE + trial.text).replace(core.EXTRA, extra))
+    _replace(os.path.join(root, "config"), (assumptions.BASE + trial.text).replace(assumptions.EXTRA, extra))
     return _test()
 
 
@@ -229,7 +232,7 @@ def _replace(path: str, text: str) -> None:
 
 def _readable(directory: str) -> None:
     with contextlib.suppress(KeyError, PermissionError):
-        group = grp.getgrnam(powermta.GROUP).gr_gid
+        group = grp.getgrnam(configuration.GROUP).gr_gid
         for parent, _directories, held in os.walk(directory):
             for path in (parent, *(os.path.join(parent, name) for name in held)):
                 os.chown(path, -1, group, follow_symlinks=False)
@@ -240,7 +243,7 @@ def _readable(directory: str) -> None:
 
 def _whole(root: str) -> Outcome:
     name, says = "config.whole", "the configuration in place, conf.d as a symbolic link, is accepted"
-    if not powermta.is_ours(root):
+    if not configuration.is_ours(root):
         return outcome(name, says, None, "this collection's role has not set PowerMTA up here")
     done = _test()
     # The rest of an error may quote what stands there.
@@ -317,7 +320,7 @@ def _send(port: int, sender: str, author: str, number: int) -> None:
 
 def _waiting(queue: str = _QUEUE) -> Optional[int]:
     with contextlib.suppress(PowermtaError):
-        found, _findings = answers.queues(powermta.cli(*operation.QUEUES, queue))
+        found, _findings = answers.queues(configuration.cli(*operation.QUEUES, queue))
         return sum(each["recipients"] or 0 for each in names.fitting(found or [], queue))
     return None
 
@@ -350,12 +353,12 @@ def _source(live: _Live) -> tuple[bool, Optional[bool]]:
 
 def _say(*command: str) -> None:
     with contextlib.suppress(PowermtaError):  # it need not answer in JSON
-        powermta.cli(*command)
+        configuration.cli(*command)
 
 
 def _disabled() -> list[Mapping[str, Any]]:
     with contextlib.suppress(PowermtaError):
-        found, _findings = answers.disabled_sources(powermta.cli("show", "disabled", "sources", names.EVERY))
+        found, _findings = answers.disabled_sources(configuration.cli("show", "disabled", "sources", names.EVERY))
         return names.disabling(found or [], _SOURCE_IP, _QUEUE)
     return []
 
@@ -364,7 +367,7 @@ def _process() -> Optional[str]:
     """Of the daemon, which may be a child of what systemd watches."""
     for command in (
         ("pgrep", "-x", "-o", "pmtad"),
-        ("systemctl", "show", "--value", "--property=MainPID", powermta.SERVICE),
+        ("systemctl", "show", "--value", "--property=MainPID", configuration.SERVICE),
     ):
         with contextlib.suppress(PowermtaError):
             found = _run(*command).stdout.strip()
@@ -400,7 +403,7 @@ def _answers() -> Answers:
     for name, command, read in _READERS:
         text = " ".join(command)
         try:
-            parsed = powermta.cli(*command)
+            parsed = configuration.cli(*command)
             found, findings = read(parsed)
             shapes[text] = answers.shape(parsed)
         except PowermtaError:
@@ -421,7 +424,7 @@ def _host(root: str) -> list[Outcome]:
         outcome(
             "host.units",
             "the services are pmta.service and pmtahttp.service",
-            {f"{powermta.SERVICE}.service", f"{powermta.MONITOR}.service"} <= set(services),
+            {f"{configuration.SERVICE}.service", f"{configuration.MONITOR}.service"} <= set(services),
             ", ".join(services),
         ),
         outcome(
@@ -468,7 +471,7 @@ def _header() -> Outcome:
 def _facts() -> dict[str, str]:
     said = ""
     with contextlib.suppress(PowermtaError):
-        found, _findings = answers.version(powermta.cli("show", "version"))
+        found, _findings = answers.version(configuration.cli("show", "version"))
         said = " ".join(str(found[key]) for key in ("product", "version", "built") if found[key]) if found else ""
     return {
         "product": said or "it does not tell",

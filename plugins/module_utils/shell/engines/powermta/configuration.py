@@ -24,8 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import foreign
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort as powermta_set
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.effort import (
     LOAD,
@@ -36,7 +35,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import KEYS_END
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources as powermta_files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 ROOT = "/etc/pmta"
@@ -138,7 +137,7 @@ def in_force(root: str = ROOT) -> bool:
 
 def tree(root: str = ROOT) -> dict[str, str]:
     """The text of the configuration and of all files that it includes, by path."""
-    return powermta_files.read(Paths(root).main, {})[0]
+    return sources.read(Paths(root).main, {})[0]
 
 
 def _fragments(directory: str) -> dict[str, str]:
@@ -216,7 +215,7 @@ def apply(
     *,
     start: bool = False,
     check_mode: bool = False,
-    version: str = powermta_checks.VERSION,
+    version: str = checks.VERSION,
     root: str = ROOT,
 ) -> Change:
     """Bring fragments into the set in place (None takes one out), and have PowerMTA use it.
@@ -271,8 +270,8 @@ def _apply(
 
 def _check(paths: Paths, after: Mapping[str, str], version: str) -> tuple[Finding, ...]:
     wanted = {paths.main: paths.main_text, **{os.path.join(paths.conf_d, name): text for name, text in after.items()}}
-    texts, unread = powermta_files.read(paths.main, wanted, whole=paths.conf_d)
-    found = [*unread, *powermta_checks.check(texts, paths.main, version=version)]
+    texts, unread = sources.read(paths.main, wanted, whole=paths.conf_d)
+    found = [*unread, *checks.check(texts, paths.main, version=version)]
     if errors(found):
         raise PowermtaError(f"PowerMTA's configuration was not changed; the new one is wrong:\n{report(errors(found))}")
     return tuple(found)
@@ -281,7 +280,7 @@ def _check(paths: Paths, after: Mapping[str, str], version: str) -> tuple[Findin
 def _refuse_missing_keys(after: Mapping[str, str]) -> None:
     """An older set that somebody went back to may name keys that were deleted since."""
     try:
-        keys = powermta_dkim.installed(after).references
+        keys = dkim.installed(after).references
     except ValueError:
         return  # it was written by hand; the role dkim says what to do
     missing = [one.path for one in keys if not os.path.exists(one.path)]

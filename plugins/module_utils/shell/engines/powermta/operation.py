@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 
 GATHER = ("version", "status", "queues", "vmtas", "disabled_sources", "licence", "settings")
@@ -42,7 +42,7 @@ class Done:
         if check_mode:
             return ""
         try:
-            _data, findings = core.answer(powermta.cli(*command), " ".join(command[:2]))
+            _data, findings = status.answer(configuration.cli(*command), " ".join(command[:2]))
         except PowermtaError as error:
             return str(error)
         return "; ".join(finding.found for finding in findings)
@@ -51,20 +51,20 @@ class Done:
 def gather(what: Iterable[str], queue: str) -> tuple[dict[str, Any], list[Finding]]:
     """Each thing asked for, None where it could not be told, and why."""
     commands: dict[str, tuple[tuple[str, ...], Any]] = {
-        "version": (("show", "version"), core.version),
-        "status": (("show", "status"), core.status),
-        "queues": ((*QUEUES, "--errors", queue), core.queues),
-        "vmtas": (("show", "vmtas"), core.vmtas),
-        "disabled_sources": ((*_SOURCES, names.EVERY), core.disabled_sources),
-        "licence": (("show", "license"), core.licence),
-        "settings": (("show", "settings", queue), core.settings),
+        "version": (("show", "version"), status.version),
+        "status": (("show", "status"), status.status),
+        "queues": ((*QUEUES, "--errors", queue), status.queues),
+        "vmtas": (("show", "vmtas"), status.vmtas),
+        "disabled_sources": ((*_SOURCES, names.EVERY), status.disabled_sources),
+        "licence": (("show", "license"), status.licence),
+        "settings": (("show", "settings", queue), status.settings),
     }
     found: dict[str, Any] = {}
     findings: list[Finding] = []
     for name in what:
         command, read = commands[name]
         try:
-            found[name], told = read(powermta.cli(*command))
+            found[name], told = read(configuration.cli(*command))
         except PowermtaError as error:
             found[name], told = None, (_silent(command, error),)
         findings += told
@@ -107,7 +107,7 @@ def set_queue(queue: str, wanted: Mapping[str, Any], *, check_mode: bool) -> Don
 
 
 def _queues(queue: str) -> list[Mapping[str, Any]]:
-    found, findings = core.queues(powermta.cli(*QUEUES, queue))
+    found, findings = status.queues(configuration.cli(*QUEUES, queue))
     if found is None or findings:
         raise PowermtaError("; ".join(map(str, findings)) or "no answer")
     return names.fitting(found, queue)
@@ -116,7 +116,7 @@ def _queues(queue: str) -> list[Mapping[str, Any]]:
 def waiting() -> Optional[dict[str, int]]:
     """How many recipients wait, by virtual MTA (casefolded); None where PowerMTA does not tell it of every queue."""
     try:
-        found, findings = core.queues(powermta.cli(*QUEUES))
+        found, findings = status.queues(configuration.cli(*QUEUES))
     except PowermtaError:
         return None
     if found is None or findings:
@@ -158,7 +158,7 @@ def _waiting(queue: str, chosen: list[str], done: Done) -> Optional[int]:
     if len(chosen) == 1:
         counts = [each["recipients"] for each in _queues(queue) if "*" not in str(each["name"])]
         return None if any(count is None for count in counts) else sum(counts)
-    count, findings = core.listed(powermta.cli("list", *chosen, f"--maxitems={MOST}"))
+    count, findings = status.listed(configuration.cli("list", *chosen, f"--maxitems={MOST}"))
     done.warnings += [str(finding) for finding in findings]
     return count
 
@@ -189,7 +189,7 @@ def set_source(ip: str, queue: str, *, disabled: bool, reenable_after_seconds: i
 
 def _disabled(ip: str, queue: str) -> list[Mapping[str, Any]]:
     # All of them: what is disabled for a pattern counts for the queues in it.
-    found, findings = core.disabled_sources(powermta.cli(*_SOURCES, names.EVERY))
+    found, findings = status.disabled_sources(configuration.cli(*_SOURCES, names.EVERY))
     if found is None or findings:
         raise PowermtaError("; ".join(map(str, findings)) or "no answer")
     return names.disabling(found, ip, queue)

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.providers import table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access, Provider
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http.client import AnswerLost, Response
 
 ZONE = "example.com"
@@ -93,7 +93,7 @@ class Line:
 
     def connect(
         self, url: str, headers: Mapping[str, str], timeout_seconds: float, ca_file: Optional[str]
-    ) -> httpclient.Client:
+    ) -> client.Client:
         return _Client(self, url.rstrip("/"), headers)
 
     def carry(self, method: str, url: str, body: Optional[bytes], headers: Mapping[str, str]) -> Response:

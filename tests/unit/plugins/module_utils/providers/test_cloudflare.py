@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Garbled,
     Permanent,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.cloudflare import (
     CREDENTIALS,
@@ -221,7 +221,7 @@ def test_a_wrong_token_is_named_as_such(line: harness.Line) -> None:
 )
 def test_an_answer_of_another_shape_is_garbled(line: harness.Line, body: bytes) -> None:
     line.faults = lambda number, method, url: (
-        (lambda carry_out: httpclient.Response(200, {}, body)) if "dns_records" in url else None
+        (lambda carry_out: client.Response(200, {}, body)) if "dns_records" in url else None
     )
     with pytest.raises(Garbled):
         opened(line).read()

@@ -21,22 +21,20 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership, plan
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Wanted
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, rest, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access, Conflict, Provider
 from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 
 REAL = json.loads(os.environ.get("MTA_DNS_CONTRACT", "[]"))
 # What a server keeps in a zone by itself, the signatures of DNSSEC among it.
 SERVERS_OWN = frozenset(("NS", "DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY"))
-NOW = zones.Retire(zones.NOW)
+NOW = plan.Retire(plan.NOW)
 STAND_INS = ["memory", *harness.STAND_INS]
 
 
@@ -112,7 +110,7 @@ def put(provider: Provider, *sets: RecordSet) -> None:
 
 def go(zone: str, reopen: Callable[[], Provider], wanted: Wanted, owner: str = "us", **policy: Any) -> sync.Outcome:
     clock = Clock()
-    pace = httpclient.Pace() if REAL else httpclient.Pace(sleep=clock.sleep, dice=lambda: 1.0, clock=lambda: clock.now)
+    pace = client.Pace() if REAL else client.Pace(sleep=clock.sleep, dice=lambda: 1.0, clock=lambda: clock.now)
     return sync.run(sync.Job(zone, "x", reopen, wanted), sync.Policy(owner, **policy), pace)
 
 
@@ -129,7 +127,7 @@ class Clock:
 def fitting(provider: Provider, *sets: RecordSet) -> tuple[RecordSet, ...]:
     """``sets`` as this service can hold them."""
     provider.read()  # some services tell limits of the zone only then
-    return zones.fit(Wanted(sets), provider.limits)[0].sets
+    return plan.fit(Wanted(sets), provider.limits)[0].sets
 
 
 def everything(zone: str, provider: Provider, lacks: frozenset[str] = frozenset()) -> list[RecordSet]:
@@ -218,7 +216,7 @@ def test_an_absent_value_of_ours_goes_and_a_foreign_one_stays(
     assert len(ours(reopen())[foreign.key].values) == 2
     absent = RecordSet.of(name, "TXT", 3600, [*keys, "site-verification=abc"])
     gone = Wanted((kept,), absent=(absent, RecordSet.of(kept.name, "TXT", 60, keys[:1])))
-    never: dict[str, Any] = {"retire": zones.Retire(zones.NEVER), "changed_only": changed_only}
+    never: dict[str, Any] = {"retire": plan.Retire(plan.NEVER), "changed_only": changed_only}
     outcome = go(zone, reopen, gone, **never)
     assert (outcome.findings, outcome.count("update"), outcome.count("delete")) == ([], 1, 0)
     after = ours(reopen())
@@ -338,7 +336,7 @@ def test_a_large_zone_goes_in_batches(reopen: Callable[[], Provider], zone: str)
 def test_presentation_is_understood_by_every_service(
     reopen: Callable[[], Provider], zone: str, lacks: frozenset[str]
 ) -> None:
-    null_mx = RecordSet.of(f"nomail.{zone}", "MX", 3600, [records.canonical("MX", "0 .")])
+    null_mx = RecordSet.of(f"nomail.{zone}", "MX", 3600, [rrset.canonical("MX", "0 .")])
     if "nomail" not in lacks:
         put(reopen(), null_mx)
         assert ours(reopen()) == {null_mx.key: null_mx}
@@ -394,7 +392,7 @@ def foreign(state: dict[Key, RecordSet]) -> set[str]:
         f"{each.name} {each.type} {value}"
         for each in state.values()
         for value in each.values
-        if value not in listed and not manifest.is_manifest(each.name, harness.ZONE)
+        if value not in listed and not ownership.is_manifest(each.name, harness.ZONE)
     }
 
 
@@ -480,7 +478,7 @@ def test_killed_at_any_request_the_next_run_finishes(name: str) -> None:
     class Killed(BaseException):
         """What SIGKILL does: no handler runs."""
 
-    def kill(carry_out: Callable[[], httpclient.Response]) -> httpclient.Response:
+    def kill(carry_out: Callable[[], client.Response]) -> client.Response:
         carry_out()
         raise Killed
 

@@ -18,7 +18,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Permanent,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.digitalocean import (
     CREDENTIALS,
@@ -177,7 +177,7 @@ def test_a_wrong_token_is_named_as_such(line: harness.Line) -> None:
     [b"[]", b'{"domain_records": []}', b'{"domain_records": [{"name": "a", "type": "A"}], "links": {}}', b"{}"],
 )
 def test_an_answer_of_another_shape_is_garbled(line: harness.Line, body: bytes) -> None:
-    line.faults = lambda number, method, url: lambda carry_out: httpclient.Response(200, {}, body)
+    line.faults = lambda number, method, url: lambda carry_out: client.Response(200, {}, body)
     with pytest.raises(Garbled):
         opened(line).read()
 

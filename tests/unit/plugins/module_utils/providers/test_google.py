@@ -19,7 +19,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Throttled,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.google import (
     ACCOUNT,
@@ -91,12 +91,12 @@ def test_a_change_stays_within_the_quotas(line: harness.Line) -> None:
     sets += [RecordSet.of(f"t{n}.{ZONE}", "TXT", 60, ["x" * 9000, "y" * 9000]) for n in range(8)]
     provider = opened(line)
     provider.read()
-    batches = list(sync.cut([Change(None, each) for each in sets], provider))
+    batches = list(zones.cut([Change(None, each) for each in sets], provider))
     for batch in batches:
         provider.write(batch)
     assert len(batches) == 3
     after = [RecordSet.of(each.name, each.type, 61, each.values) for each in sets]
-    for batch in sync.cut([Change(*pair) for pair in zip(sets, after)], provider):
+    for batch in zones.cut([Change(*pair) for pair in zip(sets, after)], provider):
         provider.write(batch)
     state = provider.read()
     assert [state[each.key] for each in after] == after

@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.hetzner import (
     CREDENTIALS,
@@ -214,7 +214,7 @@ def test_a_zone_of_another_project_and_a_wrong_token_are_told(line: harness.Line
     ],
 )
 def test_an_answer_of_another_shape_is_garbled(line: harness.Line, body: bytes) -> None:
-    line.faults = lambda number, method, url: lambda carry_out: httpclient.Response(200, {}, body)
+    line.faults = lambda number, method, url: lambda carry_out: client.Response(200, {}, body)
     with pytest.raises(Garbled):
         opened(line).read()
 

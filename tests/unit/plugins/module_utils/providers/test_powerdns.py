@@ -24,7 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 
 ZONE = "example.com"
@@ -38,7 +38,7 @@ class Script:
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpclient.Response:
+    ) -> client.Response:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -56,23 +56,23 @@ def pdns(script: Script) -> powerdns.PowerDns:
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
-        (httpclient.Response(401, {}, b"Unauthorized"), Permanent, "refused the key"),
-        (httpclient.Response(403, {}, b""), Permanent, "refused access"),
-        (httpclient.Response(404, {}, b"Not Found"), Permanent, "no zone example.com"),
-        (httpclient.Response(422, {}, b'{"error": "Could not find domain"}'), Permanent, "no zone"),
-        (httpclient.Response(422, {}, b'{"error": "RRset a.example.com. IN A: bad"}'), Permanent, "a.example.com"),
-        (httpclient.Response(302, {}, b""), Garbled, "none of the PowerDNS API"),
-        (httpclient.Response(409, {}, b""), Conflict, "changed"),
-        (httpclient.Response(429, {"retry-after": "9"}, b""), Throttled, "too many"),
-        (httpclient.Response(500, {}, b'{"error": "database is locked"}'), Faulty, "locked"),
-        (httpclient.Response(502, {}, b"<html>"), Faulty, "502"),
-        (httpclient.Response(200, {}, b"<html>hello"), Garbled, "none of the PowerDNS API"),
-        (httpclient.Response(200, {}, b'{"rrsets": [{}]}'), Garbled, "none of the PowerDNS API"),
-        (httpclient.Response(200, {}, b"[]"), Garbled, "none of the PowerDNS API"),
-        (httpclient.Response(200, {}, b'{"kind": "Native", "rrs'), Garbled, "none of the PowerDNS API"),
-        (httpclient.Response(200, {}, b'{"kind": "Slave", "rrsets": []}'), Permanent, "kind Slave"),
-        (httpclient.NotConnected("refused"), Unreachable, "cannot be reached"),
-        (httpclient.AnswerLost("timed out"), Transient, "no answer"),
+        (client.Response(401, {}, b"Unauthorized"), Permanent, "refused the key"),
+        (client.Response(403, {}, b""), Permanent, "refused access"),
+        (client.Response(404, {}, b"Not Found"), Permanent, "no zone example.com"),
+        (client.Response(422, {}, b'{"error": "Could not find domain"}'), Permanent, "no zone"),
+        (client.Response(422, {}, b'{"error": "RRset a.example.com. IN A: bad"}'), Permanent, "a.example.com"),
+        (client.Response(302, {}, b""), Garbled, "none of the PowerDNS API"),
+        (client.Response(409, {}, b""), Conflict, "changed"),
+        (client.Response(429, {"retry-after": "9"}, b""), Throttled, "too many"),
+        (client.Response(500, {}, b'{"error": "database is locked"}'), Faulty, "locked"),
+        (client.Response(502, {}, b"<html>"), Faulty, "502"),
+        (client.Response(200, {}, b"<html>hello"), Garbled, "none of the PowerDNS API"),
+        (client.Response(200, {}, b'{"rrsets": [{}]}'), Garbled, "none of the PowerDNS API"),
+        (client.Response(200, {}, b"[]"), Garbled, "none of the PowerDNS API"),
+        (client.Response(200, {}, b'{"kind": "Native", "rrs'), Garbled, "none of the PowerDNS API"),
+        (client.Response(200, {}, b'{"kind": "Slave", "rrsets": []}'), Permanent, "kind Slave"),
+        (client.NotConnected("refused"), Unreachable, "cannot be reached"),
+        (client.AnswerLost("timed out"), Transient, "no answer"),
     ],
 )
 def test_powerdns_answers(answer: Any, error: type[Exception], says: str) -> None:
@@ -92,18 +92,18 @@ def test_powerdns_keeps_the_layout_and_the_disabled_records_of_others() -> None:
         "records": [{"content": content, "disabled": False} for content in contents]
         + [{"content": '"off"', "disabled": True}],
     }
-    answer = httpclient.Response(200, {}, json.dumps({"kind": "Native", "rrsets": [rrset]}).encode())
+    answer = client.Response(200, {}, json.dumps({"kind": "Native", "rrsets": [rrset]}).encode())
     sent = []
 
     class Keeping(Script):
         def request(
             self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-        ) -> httpclient.Response:
+        ) -> client.Response:
             if body:
                 sent.append(json.loads(body))
             return super().request(method, path, body, headers)
 
-    provider = pdns(Keeping(answer, httpclient.Response(204, {}, b"")))
+    provider = pdns(Keeping(answer, client.Response(204, {}, b"")))
     state = provider.read()
     assert state[ZONE, "TXT"].values == ("theirs in two", "é")
     plan = zones.plan(ZONE, state, Wanted((RecordSet.of(ZONE, "TXT", 300, ["v=spf1 -all"]),)), "us")

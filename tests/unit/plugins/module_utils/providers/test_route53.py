@@ -21,7 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Throttled,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Throttle
-from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
+from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers import harness
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.standins.route53 import (
     CREDENTIALS,
@@ -133,7 +133,7 @@ def test_some_names_take_one_request_each(line: harness.Line) -> None:
     sets = [RecordSet.of(f"n{n}.{ZONE}", "A", 60, ["192.0.2.1"]) for n in range(3 * PAGE)]
     provider = opened(line)
     provider.read()
-    for batch in sync.cut([Change(None, each) for each in sets], provider):
+    for batch in zones.cut([Change(None, each) for each in sets], provider):
         provider.write(batch)
     line.requests.clear()
     assert provider.read([sets[5].name, f"none.{ZONE}"]) == {sets[5].key: sets[5]}
@@ -150,12 +150,12 @@ def test_a_batch_stays_within_both_limits(line: harness.Line, values: list[str])
     sets = [RecordSet.of(f"n{n}.{ZONE}", rtype, 60, values) for n in range(8)]
     provider = opened(line)
     provider.read()
-    batches = list(sync.cut([Change(None, each) for each in sets], provider))
+    batches = list(zones.cut([Change(None, each) for each in sets], provider))
     for batch in batches:
         provider.write(batch)
     assert 1 < len(batches) < 6
     after = [RecordSet.of(each.name, rtype, 61, values) for each in sets]
-    for batch in sync.cut([Change(*pair) for pair in zip(sets, after)], provider):
+    for batch in zones.cut([Change(*pair) for pair in zip(sets, after)], provider):
         provider.write(batch)
     state = provider.read()
     assert [state[each.key] for each in after] == after

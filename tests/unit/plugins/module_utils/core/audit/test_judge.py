@@ -12,10 +12,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import judge as audit
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import notes as audit_world
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import report as audit_text
-from ansible_collections.mailops.mta.plugins.module_utils.core.audit import subject as audit_subject
+from ansible_collections.mailops.mta.plugins.module_utils.core.audit import judge, notes, report, subject
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import (
     NO,
     UNKNOWN,
@@ -24,7 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers impor
     Answers,
     Question,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 
 NOW = 1_800_000_000.0
 A, B, SIX, C = "192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.3"
@@ -41,10 +38,10 @@ KEY_1024 = (
     "XntPbW0gqZ1aghgUrYwdAb6UzREf8pt9n9kVl1R2mAcqUj2KNYUE13hkEwiqayKtcXkHEJyozRBUftCowyNOhslZPYwW1IoUhwIDAQAB"
 )
 ED25519 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
-DKIM = tags.dkim("rsa", KEY_2048)
-ED25519_KEY = tags.dkim("ed25519", ED25519)
+DKIM = policies.dkim("rsa", KEY_2048)
+ED25519_KEY = policies.dkim("ed25519", ED25519)
 POLICY = "version: STSv1\r\nmode: enforce\r\nmx: mx.example.com\r\nmax_age: 604800\r\n"
-STS = tags.mta_sts_record(POLICY)
+STS = policies.mta_sts_record(POLICY)
 
 ZONES = [
     {"name": MAIL, "provider": "powerdns", "options": {}},
@@ -58,7 +55,7 @@ RECORDS = [
     ("mta1.tx.example.com", "TXT", ["v=spf1 ip4:203.0.113.10 -all"], "SPF of its EHLO name"),
     ("_dmarc.tx.example.com", "TXT", ["v=DMARC1; p=reject"], "DMARC policy"),
     ("s1._domainkey.tx.example.com", "TXT", [DKIM], "DKIM key"),
-    ("s1-ed25519._domainkey.tx.example.com", "TXT", [tags.dkim("ed25519", ED25519)], "DKIM key"),
+    ("s1-ed25519._domainkey.tx.example.com", "TXT", [policies.dkim("ed25519", ED25519)], "DKIM key"),
     ("s2._domainkey.tx.example.com", "CNAME", ["s2.keys.partner.net"], "DKIM key of a partner"),
     ("_mta-sts.tx.example.com", "TXT", [STS], "MTA-STS policy id"),
     ("_25._tcp.mx.example.com", "TLSA", ["3 1 1 " + "ab" * 32], "certificate of mx"),
@@ -144,7 +141,7 @@ class Net:
                 for name, rtype, values, _why in RECORDS:
                     if name.endswith(zone) and not (zone == MAIL and name.endswith(PARTNER)):
                         self.servers[server, name, rtype] = yes(*values)
-        self.policies = {"tx.example.com": audit_world.Fetched(POLICY, expires=NOW + 60 * 86400)}
+        self.policies = {"tx.example.com": notes.Fetched(POLICY, expires=NOW + 60 * 86400)}
 
     def at(self, key, *servers):
         """Where a record set stands, on all servers or on some."""
@@ -162,7 +159,7 @@ class Net:
 
 def run(net, zones=None, declared=None, expected=None, domains=()):
     """Rounds as the module makes them; whatever nobody answers does not exist."""
-    given = audit_subject.subject(
+    given = subject.subject(
         ZONES if zones is None else zones,
         DECLARED if declared is None else declared,
         EXPECTED if expected is None else expected,
@@ -171,8 +168,8 @@ def run(net, zones=None, declared=None, expected=None, domains=()):
     resolver = {Question(*key): answer for key, answer in net.resolver.items()}
     servers = {(server, Question(name, rtype)): answer for (server, name, rtype), answer in net.servers.items()}
     for _round in range(20):
-        world = audit_world.World(Answers(resolver), audit_world.ServerAnswers(servers), net.policies, NOW)
-        result = audit.judge(given, world)
+        world = notes.World(Answers(resolver), notes.ServerAnswers(servers), net.policies, NOW)
+        result = judge.judge(given, world)
         if not world.resolver.wanted and not world.servers.wanted:
             return given, result
         resolver.update((question, Answer(NO)) for question in world.resolver.wanted)
@@ -183,7 +180,7 @@ def run(net, zones=None, declared=None, expected=None, domains=()):
 def test_what_is_declared_has_no_finding():
     given, result = run(Net())
     assert [str(finding) for finding in result.findings] == []
-    assert set(result.states.values()) == {audit_world.OK}
+    assert set(result.states.values()) == {notes.OK}
     assert len(result.states) == len(given.rows) == len(RECORDS)
 
 
@@ -203,7 +200,7 @@ def policy(net, **changes):
 def announced(text):
     """The announcement of another policy, for faults that are the declared policy's own."""
     return [
-        {**entry, "values": [tags.mta_sts_record(text)]} if entry["name"].startswith("_mta-sts") else entry
+        {**entry, "values": [policies.mta_sts_record(text)]} if entry["name"].startswith("_mta-sts") else entry
         for entry in DECLARED
     ]
 
@@ -467,7 +464,7 @@ FAULTS = {
         "",
     ),
     "a delegated selector with a weak key": (
-        lambda net: net.resolver.update({("s2._domainkey.tx.example.com", "TXT"): yes(tags.dkim("rsa", KEY_1024))}),
+        lambda net: net.resolver.update({("s2._domainkey.tx.example.com", "TXT"): yes(policies.dkim("rsa", KEY_1024))}),
         "s2._domainkey.tx.example.com CNAME",
         "an RSA key of 1024 bits",
         "warning",
@@ -529,12 +526,12 @@ def test_each_fault_has_exactly_its_finding(fault):
     (finding,) = result.findings
     assert says in str(finding)
     assert finding.severity == severity
-    assert {each for each in result.states.values() if each != audit_world.OK} == ({state} - {""})
+    assert {each for each in result.states.values() if each != notes.OK} == ({state} - {""})
 
 
 # Faults of what is declared itself: DNS shows it, and it is bad.
 DECLARED_FAULTS = {
-    "a weak key": (KEY_AT, tags.dkim("rsa", KEY_1024), "an RSA key of 1024 bits", "warning"),
+    "a weak key": (KEY_AT, policies.dkim("rsa", KEY_1024), "an RSA key of 1024 bits", "warning"),
     "a key that is none": (KEY_AT, "v=DKIM1; k=rsa; p=AAAA", "no key that a receiver can read", "error"),
     "an SPF answer over 512 bytes": (SPF_AT, LONG, "should fit 512", "warning"),
     "an answer over 1232 bytes": (DMARC_AT, "v=DMARC1; p=reject; x=" + "y" * 1300, "over 1232", "warning"),
@@ -560,7 +557,7 @@ def test_a_bad_declaration_is_a_finding_even_where_dns_shows_it(fault):
 def test_a_weak_policy_that_is_announced_as_it_is_served(text, says):
     net = Net()
     policy(net, body=text)
-    net.put("_mta-sts.tx.example.com", "TXT", tags.mta_sts_record(text))
+    net.put("_mta-sts.tx.example.com", "TXT", policies.mta_sts_record(text))
     _given, result = run(net, declared=announced(text))
     assert [(finding.where, finding.found) for finding in result.findings] == [(STS_URL, says)]
 
@@ -618,7 +615,7 @@ def test_somebody_elses_zone_that_begins_elsewhere_is_asked_through_the_resolver
 def test_a_key_that_the_key_host_did_not_give_is_unknown():
     declared = [{**entry, "values": None} if entry["name"] == KEY_AT[0] else entry for entry in DECLARED]
     _given, result = run(Net(), declared=declared)
-    assert result.states[KEY_AT] == audit_world.UNKNOWN
+    assert result.states[KEY_AT] == notes.UNKNOWN
     assert [(finding.where, finding.severity) for finding in result.findings] == [(" ".join(KEY_AT), "warning")]
 
 
@@ -631,14 +628,14 @@ def test_a_key_host_that_was_not_asked_is_a_finding_and_not_a_fleet_without_keys
     ):
         given, result = run(Net(), declared=declared)
         assert [(finding.where, finding.severity) for finding in result.findings] == [(where, "warning")]
-        assert where in "\n".join(audit_text.registry(given, {}, asked=False))
+        assert where in "\n".join(report.registry(given, {}, asked=False))
     assert run(Net(), declared=without_any, domains=["cold.test"])[1].findings[-1].found == "no record set"
 
 
 def test_a_key_record_belongs_to_the_domain_that_signs_with_it():
     target = "s3.tx.example.com.dkim.example.com"
     key = {**KEYS[KEY_AT[0]], "name": target, "type": "TXT", "values": [DKIM], "streams": []}
-    (row,) = [row for row in audit_subject.subject(ZONES, [*DECLARED, key]).rows if row.record.name == target]
+    (row,) = [row for row in subject.subject(ZONES, [*DECLARED, key]).rows if row.record.name == target]
     assert row.domain == "tx.example.com"
 
 
@@ -663,10 +660,10 @@ WITHDRAWN = {
 def test_a_withdrawn_key_is_gone_everywhere_and_nobody_reads_of_it():
     given, result = run(Net(), declared=[*DECLARED, WITHDRAWN])
     assert result.findings == ()
-    assert result.states[GONE_AT] == audit_world.OK
-    text = "\n".join([*audit_text.lines(given, result), *audit_text.registry(given, result.states, asked=True)])
+    assert result.states[GONE_AT] == notes.OK
+    text = "\n".join([*report.lines(given, result), *report.registry(given, result.states, asked=True)])
     assert "s0." not in text
-    assert len(audit_text.table(given, result.states)) == len(RECORDS)
+    assert len(report.table(given, result.states)) == len(RECORDS)
 
 
 @pytest.mark.parametrize("shown", [DKIM, "v=DKIM1; p="])
@@ -677,8 +674,8 @@ def test_a_withdrawn_key_that_a_server_still_shows_is_a_finding(shown):
     (finding,) = result.findings
     assert (finding.where, finding.severity) == (f"{' '.join(GONE_AT)} at ns2.example.com ({B})", "warning")
     assert "withdrawn" in finding.why
-    assert result.states[GONE_AT] == audit_world.DRIFT
-    text = "\n".join(audit_text.lines(given, result))
+    assert result.states[GONE_AT] == notes.DRIFT
+    text = "\n".join(report.lines(given, result))
     assert "drift" in text
     assert "mailops.mta.dns --check --diff" in text
 
@@ -686,7 +683,7 @@ def test_a_withdrawn_key_that_a_server_still_shows_is_a_finding(shown):
 def test_what_others_have_where_a_key_was_withdrawn_is_their_business():
     net = Net()
     for server in net.of[MAIL]:
-        net.servers[(server, *GONE_AT)] = yes(tags.dkim("rsa", KEY_1024))
+        net.servers[(server, *GONE_AT)] = yes(policies.dkim("rsa", KEY_1024))
     assert run(net, declared=[*DECLARED, WITHDRAWN])[1].findings == ()
 
 
@@ -694,7 +691,7 @@ def test_a_withdrawn_key_of_which_a_server_does_not_tell_is_unknown():
     net = Net()
     net.servers[(B, *GONE_AT)] = Answer(UNKNOWN, detail="time-out")
     _given, result = run(net, declared=[*DECLARED, WITHDRAWN])
-    assert result.states[GONE_AT] == audit_world.UNKNOWN
+    assert result.states[GONE_AT] == notes.UNKNOWN
     assert [finding.where for finding in result.findings] == [f"server ns2.example.com ({B})"]
 
 
@@ -708,7 +705,7 @@ def test_an_alias_that_is_withdrawn_need_not_lead_to_a_key():
 
 
 def test_a_slot_that_is_used_again_is_judged_by_what_is_declared():
-    again = {**WITHDRAWN, "name": KEY_AT[0], "values": [tags.dkim("rsa", KEY_1024)]}
+    again = {**WITHDRAWN, "name": KEY_AT[0], "values": [policies.dkim("rsa", KEY_1024)]}
     given, result = run(Net(), declared=[*DECLARED, again])
     assert result.findings == ()
     assert not any(row.gone for row in given.rows)
@@ -735,13 +732,13 @@ def test_a_key_that_is_delegated_into_a_zone_of_ours_is_judged_once(key, shown, 
     common = {"ttl": 300, "streams": ["tx"], "domain": "tx.example.com", "selector": "s3", "algorithm": "rsa"}
     declared = [
         {"name": alias, "type": "CNAME", "values": [target], "reason": "alias", **common},
-        {"name": target, "type": "TXT", "values": [tags.dkim("rsa", key)], "reason": "DKIM key", **common},
+        {"name": target, "type": "TXT", "values": [policies.dkim("rsa", key)], "reason": "DKIM key", **common},
     ]
     net = Net()
     for server in net.of[MAIL]:
         net.servers[server, alias, "CNAME"] = yes(target)
         if shown is not None:
-            net.servers[server, target, "TXT"] = yes(tags.dkim("rsa", shown))
+            net.servers[server, target, "TXT"] = yes(policies.dkim("rsa", shown))
     given, result = run(net, declared=[*DECLARED, *declared])
     assert {row.domain for row in given.rows if row.record.name == target} == {"tx.example.com"}
     assert [finding.where for finding in result.findings] == ([f"{target} TXT"] if says else [])
@@ -760,11 +757,11 @@ def test_the_ttl_that_a_service_can_keep_is_the_one_that_counts():
 @pytest.mark.parametrize("server", [A, B, SIX, C, f"{B}:5353"])
 def test_where_nobody_answers_nothing_is_ok(server):
     """Silence of any server never adds a record set that is ok."""
-    sound = {key for key, state in run(Net())[1].states.items() if state == audit_world.OK}
+    sound = {key for key, state in run(Net())[1].states.items() if state == notes.OK}
     net = Net()
     net.dead(server, why="time-out")
     silent = run(net)[1]
-    assert {key for key, state in silent.states.items() if state == audit_world.OK} <= sound
+    assert {key for key, state in silent.states.items() if state == notes.OK} <= sound
     assert silent.findings
 
 
@@ -773,7 +770,7 @@ def test_without_any_server_every_state_is_unknown():
     net.servers = {key: Answer(UNKNOWN, detail="time-out") for key in net.servers}
     net.resolver = {key: Answer(UNKNOWN, detail="time-out") for key in net.resolver}
     given, result = run(net)
-    assert set(result.states.values()) == {audit_world.UNKNOWN}
+    assert set(result.states.values()) == {notes.UNKNOWN}
     assert len(result.states) == len(given.rows)
 
 
@@ -795,11 +792,11 @@ def test_one_domain_takes_its_reverse_names_and_reports_along():
 
 
 def test_a_domain_above_takes_what_is_below_it():
-    assert len(audit_subject.subject(ZONES, DECLARED, EXPECTED, ["example.com"]).rows) == len(RECORDS)
+    assert len(subject.subject(ZONES, DECLARED, EXPECTED, ["example.com"]).rows) == len(RECORDS)
 
 
 def test_a_domain_that_is_not_there_is_a_finding():
-    given = audit_subject.subject(ZONES, DECLARED, EXPECTED, ["nowhere.test"])
+    given = subject.subject(ZONES, DECLARED, EXPECTED, ["nowhere.test"])
     assert given.rows == ()
     assert "tx.example.com" in str(given.findings[-1])
 
@@ -807,7 +804,7 @@ def test_a_domain_that_is_not_there_is_a_finding():
 def test_wrong_input_is_a_finding_each():
     zones = [*ZONES, {"name": "stra\u00dfe.test", "provider": "memory"}]
     declared = [*DECLARED, {"name": "a.nowhere.test", "type": "A", "values": ["192.0.2.1"]}]
-    given = audit_subject.subject(zones, declared, EXPECTED, ["stra\u00dfe.test"])
+    given = subject.subject(zones, declared, EXPECTED, ["stra\u00dfe.test"])
     assert len(given.findings) == 3
     zones = [{**ZONES[1], "options": {"servers": ["192.0.2.1:x", A, "ns2.example.com:5353"]}}, ZONES[0], ZONES[2]]
     assert [finding.found for finding in run(Net(), zones=zones)[1].findings] == ["options.servers '192.0.2.1:x'"]
@@ -819,7 +816,7 @@ def test_wrong_input_is_a_finding_each():
 @pytest.mark.parametrize(("key", "bits"), [(KEY_2048, 2048), (KEY_1024, 1024)])
 def test_the_size_of_an_rsa_key_is_a_metric(key, bits):
     net = Net()
-    net.resolver["s2._domainkey.tx.example.com", "TXT"] = yes(tags.dkim("rsa", key))
+    net.resolver["s2._domainkey.tx.example.com", "TXT"] = yes(policies.dkim("rsa", key))
     _given, result = run(net)
     sizes = {dict(each.labels)["selector"]: each.value for each in result.samples if each.metric.endswith("key_size")}
     assert sizes == {"s1": 2048, "s1-ed25519": 256, "s2": bits}
@@ -930,18 +927,18 @@ def test_lines_name_every_finding_and_what_comes_next():
     net = Net()
     net.put(*MX_AT)
     given, result = run(net)
-    text = "\n".join(audit_text.lines(given, result))
+    text = "\n".join(report.lines(given, result))
     assert all(str(finding) in text for finding in result.findings)
     assert "mailops.mta.dns --check --diff" in text
     assert text.endswith(f"{len(RECORDS)} record sets in 3 zones, 1 error, 0 warnings")
-    assert audit_text.lines(given, result)[2].startswith("missing")
-    assert "nothing is to be done" in "\n".join(audit_text.lines(*run(Net())))
+    assert report.lines(given, result)[2].startswith("missing")
+    assert "nothing is to be done" in "\n".join(report.lines(*run(Net())))
 
 
 def test_the_registry_has_every_record_set_once_with_or_without_states():
     given, result = run(Net())
-    asked = audit_text.registry(given, result.states, True)
-    silent = audit_text.registry(given, {}, False)
+    asked = report.registry(given, result.states, True)
+    silent = report.registry(given, {}, False)
     for lines in (asked, silent):
         for name, rtype, _values, _why in RECORDS:
             assert sum(line.split()[:2] == [name, rtype] for line in lines) == 1
@@ -957,8 +954,8 @@ def test_the_registry_has_every_value_whole_and_of_keys_the_beginning():
         {**entry, "values": ["site=x", policy]} if (entry["name"], entry["type"]) == SPF_AT else entry
         for entry in DECLARED
     ]
-    given = audit_subject.subject(ZONES, declared, EXPECTED)
-    lines = audit_text.registry(given, {row.record.key: audit_world.OK for row in given.rows}, True)
+    given = subject.subject(ZONES, declared, EXPECTED)
+    lines = report.registry(given, {row.record.key: notes.OK for row in given.rows}, True)
     (at,) = [number for number, line in enumerate(lines) if line.split()[:3] == [*SPF_AT, "300"]]
     shown = list(itertools.takewhile(lambda line: line.startswith("   "), lines[at + 1 :]))
     assert lines[at].split()[3:5] == ["site=x", "ok"]
@@ -969,14 +966,14 @@ def test_the_registry_has_every_value_whole_and_of_keys_the_beginning():
 
 
 def test_a_domain_that_is_not_there_is_not_called_sound():
-    given = audit_subject.subject(ZONES, DECLARED, EXPECTED, ["nowhere.test"])
+    given = subject.subject(ZONES, DECLARED, EXPECTED, ["nowhere.test"])
     for asked in (True, False):
-        assert audit_text.registry(given, {}, asked)[-1].startswith("0 record sets. Next: name a domain")
+        assert report.registry(given, {}, asked)[-1].startswith("0 record sets. Next: name a domain")
 
 
 def test_a_table_row_says_what_why_and_who():
     given, result = run(Net())
-    row = next(row for row in audit_text.table(given, result.states) if (row["name"], row["type"]) == SPF_AT)
+    row = next(row for row in report.table(given, result.states) if (row["name"], row["type"]) == SPF_AT)
     assert row == {
         "domain": "tx.example.com",
         "zone": MAIL,
@@ -998,7 +995,7 @@ def test_metrics_are_prometheus_text_and_say_what_the_audit_says():
     net = Net()
     net.put(*MX_AT)
     _given, result = run(net)
-    text = audit_text.metrics(result)
+    text = report.metrics(result)
     assert text.endswith("\n")
     typed, seen = set(), {}
     for line in text.splitlines():
@@ -1019,9 +1016,9 @@ def test_metrics_are_prometheus_text_and_say_what_the_audit_says():
     assert seen["mta_dns_dkim_key_size", 'domain="tx.example.com",selector="s2"'] == 2048
     assert seen["mta_mta_sts_certificate_expires_timestamp_seconds", 'domain="tx.example.com"'] == NOW + 60 * 86400
     assert seen["mta_dns_audit_timestamp_seconds", None] == NOW
-    assert {name for name, _labels in seen} == set(audit_text.HELP)
+    assert {name for name, _labels in seen} == set(report.HELP)
 
 
 def test_labels_are_escaped():
-    sample = audit_world.Sample("mta_dns_server_ok", (("zone", 'a"b\\c\nd'),), 1.0)
-    assert 'zone="a\\"b\\\\c\\nd"' in audit_text.metrics(audit_world.Audit({}, (), (sample,)))
+    sample = notes.Sample("mta_dns_server_ok", (("zone", 'a"b\\c\nd'),), 1.0)
+    assert 'zone="a\\"b\\\\c\\nd"' in report.metrics(notes.Audit({}, (), (sample,)))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed as signing
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import Installed, SigningKey
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,23 +25,23 @@ KEY = SigningKey("tx.example.com", "s1", "rsa", "0123456789abcdef" * 2)
 @given(key=KEYS)
 def test_a_files_name_tells_its_key(key: SigningKey) -> None:
     assert key.problem is None
-    assert signing.parse_file(key.file) == (key.selector, key.domain, key.fingerprint[:8])
-    assert signing.may_be_of(key.file) == (key.selector, key.domain)
+    assert installed.parse_file(key.file) == (key.selector, key.domain, key.fingerprint[:8])
+    assert installed.may_be_of(key.file) == (key.selector, key.domain)
 
 
 @given(keys=st.lists(KEYS, max_size=6, unique=True))
 def test_tables_name_every_key_once_and_nothing_else(keys: list[SigningKey]) -> None:
-    tables = signing.tables(keys)
+    tables = installed.tables(keys)
     assert sorted(name for text in tables.values() for name in text.splitlines()) == sorted(key.file for key in keys)
     assert {key.domain for key in keys} == set(tables)
-    assert tables == signing.tables(reversed(keys))
+    assert tables == installed.tables(reversed(keys))
 
 
 def test_the_bare_name_of_older_versions_may_hold_a_key_too() -> None:
-    assert signing.parse_file("s1._domainkey.tx.example.com.key") is None
-    assert signing.may_be_of("s1._domainkey.tx.example.com.key") == ("s1", "tx.example.com")
-    assert signing.may_be_of("readme.key") is None
-    assert signing.may_be_of(".new") is None
+    assert installed.parse_file("s1._domainkey.tx.example.com.key") is None
+    assert installed.may_be_of("s1._domainkey.tx.example.com.key") == ("s1", "tx.example.com")
+    assert installed.may_be_of("readme.key") is None
+    assert installed.may_be_of(".new") is None
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_keys_that_cannot_be(wrong: SigningKey) -> None:
 
 @given(state=st.builds(Installed, serial=st.integers(0), digest=st.text("0123456789abcdef", max_size=64)))
 def test_what_is_in_force_can_be_read_back(state: Installed) -> None:
-    assert signing.parse_installed(state.text) == state
+    assert installed.parse_installed(state.text) == state
 
 
 def test_nothing_installed_is_not_the_same_as_a_broken_file() -> None:
-    assert signing.parse_installed(None) == Installed(None, "")
+    assert installed.parse_installed(None) == Installed(None, "")
     for broken in (
         "",
         "{",
@@ -77,4 +77,4 @@ def test_nothing_installed_is_not_the_same_as_a_broken_file() -> None:
         '{"serial": 7}',
     ):
         with pytest.raises(ValueError, match="broken"):
-            signing.parse_installed(broken)
+            installed.parse_installed(broken)

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import old_signers as layouts
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys, old_signers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -32,11 +31,11 @@ class Held(dict[str, str]):
         return sorted(path for path in self if path.count("/") == parts and fnmatch.fnmatchcase(path, pattern))
 
 
-def _found(layout: layouts.Layout) -> list[tuple[str, str, str]]:
+def _found(layout: old_signers.Layout) -> list[tuple[str, str, str]]:
     return [(one.domain, one.selector, one.text or one.path) for one in layout.references]
 
 
-def _whys(layout: layouts.Layout) -> list[str]:
+def _whys(layout: old_signers.Layout) -> list[str]:
     return [f"{finding.where}: {finding.why}" for finding in layout.findings]
 
 
@@ -71,7 +70,7 @@ def test_opendkim_with_tables() -> None:
             ),
         }
     )
-    layout = layouts.opendkim("/etc/opendkim.conf", files)
+    layout = old_signers.opendkim("/etc/opendkim.conf", files)
     assert _found(layout) == [
         ("example.com", "default", "/etc/opendkim/keys/example.com/default.private"),
         ("a.example", "s1", "/etc/opendkim/keys/a.example/s1.private"),
@@ -92,7 +91,7 @@ def test_opendkim_with_one_key(domain: str) -> None:
             "/etc/mail/domains": "# ours\nexample.com\nexample.org\n",
         }
     )
-    assert _found(layouts.opendkim("/etc/opendkim.conf", files)) == [
+    assert _found(old_signers.opendkim("/etc/opendkim.conf", files)) == [
         ("example.com", "mail", "/etc/mail/mail.private"),
         ("example.org", "mail", "/etc/mail/mail.private"),
     ]
@@ -109,15 +108,15 @@ def test_opendkim_names_what_it_cannot_read() -> None:
             "/e": "Include /e\nKeyFile /k\n",
         }
     )
-    told = {path: _whys(layouts.opendkim(path, files)) for path in ["/a", "/b", "/c", "/d", "/e", "/none"]}
+    told = {path: _whys(old_signers.opendkim(path, files)) for path in ["/a", "/b", "/c", "/d", "/e", "/none"]}
     assert told["/a"] == ["/a:1: only files and lists are read here"]
-    assert "hunter2" not in str(layouts.opendkim("/a", files).findings)
+    assert "hunter2" not in str(old_signers.opendkim("/a", files).findings)
     assert told["/b"] == ["/b:1: there is no such file"]
     assert [why.partition(":")[2].partition(":")[0] for why in told["/c"]] == ["1", "2", "3", "4", "5"]
     assert told["/d"] == ["/d: it has neither a KeyTable nor Domain, Selector and KeyFile"]
     assert len(told["/e"]) == 1
     assert told["/none"] == ["/none: there is no such file"]
-    assert _found(layouts.key_table("/table", files)) == []
+    assert _found(old_signers.key_table("/table", files)) == []
 
 
 # PowerMTA: domain-key <selector>,<domain>,<path>
@@ -141,7 +140,7 @@ def test_powermta() -> None:
             "/etc/pmta/keys": 'domain-key mail2026q2,"news.example.com","/etc/pmta/dkim/my news.pem"\n',
         }
     )
-    layout = layouts.powermta("/etc/pmta/config", files)
+    layout = old_signers.powermta("/etc/pmta/config", files)
     assert _found(layout) == [
         ("news.example.com", "mail2026q2", "/etc/pmta/dkim/my news.pem"),
         ("example.com", "mail", "/etc/pmta/dkim/mail.example.com.pem"),
@@ -150,7 +149,9 @@ def test_powermta() -> None:
         "/etc/pmta/config:10: it signs for whatever domain a message has",
         "/etc/pmta/config:11: it is not selector,domain,path",
     ]
-    assert _whys(layouts.powermta("/empty", Held({"/empty": "# nothing\n"}))) == ["/empty: it has no line domain-key"]
+    assert _whys(old_signers.powermta("/empty", Held({"/empty": "# nothing\n"}))) == [
+        "/empty: it has no line domain-key"
+    ]
 
 
 # rspamd: the module's page and conf/modules.d/dkim_signing.conf
@@ -185,7 +186,7 @@ def test_rspamd_with_domains() -> None:
             """
         }
     )
-    layout = layouts.rspamd("/etc/rspamd/local.d/dkim_signing.conf", files)
+    layout = old_signers.rspamd("/etc/rspamd/local.d/dkim_signing.conf", files)
     assert layout.findings == []
     assert _found(layout) == [
         ("example.com", "ds", f"{DKIM}/example.key"),
@@ -212,7 +213,7 @@ def test_rspamd_by_its_path_and_maps() -> None:
             f"{DKIM}/README": "",
         }
     )
-    layout = layouts.rspamd("/conf", files)
+    layout = old_signers.rspamd("/conf", files)
     assert sorted(_found(layout)) == [
         ("b.example", "b1", f"{DKIM}/b.example.b1.key"),
         ("c.example", "dkim", "/keys/c.example/dkim.pem"),
@@ -225,11 +226,11 @@ def test_rspamd_by_its_path_and_maps() -> None:
 
 def test_a_directory_of_keys() -> None:
     files = Held({f"{DKIM}/a.example.s1.key": "", f"{DKIM}/b.a.example.s2.key": "", f"{DKIM}/notes.txt": ""})
-    assert _found(layouts.directory(f"{DKIM}/", files)) == [
+    assert _found(old_signers.directory(f"{DKIM}/", files)) == [
         ("a.example", "s1", f"{DKIM}/a.example.s1.key"),
         ("b.a.example", "s2", f"{DKIM}/b.a.example.s2.key"),
     ]
-    assert _whys(layouts.directory("/none", files)) == ["/none: no file in it is named <domain>.<selector>.key"]
+    assert _whys(old_signers.directory("/none", files)) == ["/none: no file in it is named <domain>.<selector>.key"]
 
 
 @pytest.mark.parametrize(
@@ -247,17 +248,17 @@ def test_a_directory_of_keys() -> None:
     ],
 )
 def test_broken_ucl_is_a_finding(text: str) -> None:
-    layout = layouts.rspamd("/conf", Held({"/conf": text}))
+    layout = old_signers.rspamd("/conf", Held({"/conf": text}))
     assert layout.references == []
     assert layout.findings
 
 
-READERS: list[Callable[[str, layouts.Files], layouts.Layout]] = [
-    layouts.opendkim,
-    layouts.key_table,
-    layouts.powermta,
-    layouts.rspamd,
-    layouts.directory,
+READERS: list[Callable[[str, old_signers.Files], old_signers.Layout]] = [
+    old_signers.opendkim,
+    old_signers.key_table,
+    old_signers.powermta,
+    old_signers.rspamd,
+    old_signers.directory,
 ]
 SNIPPETS = """
     KeyTable SigningTable Domain Selector KeyFile Include domain-key include /conf refile:/conf csl:a.example,b=c:d:/e %
@@ -303,9 +304,9 @@ def test_every_form_of_a_key_becomes_the_same(rsa: str, ed25519: str) -> None:
     seed = keys.for_rspamd(ed25519)
     pair = base64.b64encode(base64.b64decode(seed) + bytes(32)).decode()
     for form in (rsa, pkcs1, f"Bag Attributes\r\n{pkcs1}".replace("\n", "\r\n"), bare, wrapped):
-        assert layouts.pkcs8(form) == rsa
+        assert old_signers.pkcs8(form) == rsa
     for form in (ed25519, seed, f"{seed}\n", pair):
-        assert layouts.pkcs8(form) == ed25519
+        assert old_signers.pkcs8(form) == ed25519
 
 
 def test_what_is_no_key_is_refused_without_a_word_of_it(rsa: str) -> None:
@@ -313,7 +314,7 @@ def test_what_is_no_key_is_refused_without_a_word_of_it(rsa: str) -> None:
     certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
     for form in (locked, certificate, "not base64!", "-----BEGIN PRIVATE KEY-----\n@@@\n-----END PRIVATE KEY-----"):
         with pytest.raises(ValueError, match=r"^it is ") as refused:
-            layouts.pkcs8(form)
+            old_signers.pkcs8(form)
         assert form.splitlines()[1 if "\n" in form else 0] not in str(refused.value)
 
 
@@ -321,4 +322,4 @@ def test_what_is_no_key_is_refused_without_a_word_of_it(rsa: str) -> None:
 def test_no_bytes_are_an_exception_but_a_refusal(data: bytes) -> None:
     for form in (data.decode("latin-1"), base64.b64encode(data).decode()):
         with contextlib.suppress(ValueError):
-            assert keys.private_key(layouts.pkcs8(form))[0] in ("rsa", "ed25519")
+            assert keys.private_key(old_signers.pkcs8(form))[0] in ("rsa", "ed25519")

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import rsa
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys, rsa
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric import rsa as judge

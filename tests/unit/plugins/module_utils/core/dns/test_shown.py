@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import shown as looks
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import shown
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import (
     NO,
     UNKNOWN,
@@ -50,12 +50,12 @@ class Net:
             self.servers[server, NAME, "TXT"] = yes(KEY)
         self.asked: set[tuple[str, str, str]] = set()
 
-    def look(self, *zones: looks.Zone, name: str = NAME) -> looks.Look:
+    def look(self, *zones: shown.Zone, name: str = NAME) -> shown.Look:
         resolver: dict[Question, Answer] = {}
         servers: dict[tuple[str, Question], Answer] = {}
         for _round in range(40):
             first, second = Answers(resolver), ServerAnswers(servers)
-            (found,) = looks.look([Question(name, "TXT")], zones, first, second)
+            (found,) = shown.look([Question(name, "TXT")], zones, first, second)
             if not first.wanted and not second.wanted:
                 return found
             for question in first.wanted:
@@ -66,11 +66,11 @@ class Net:
         return pytest.fail("it never stops asking")
 
 
-OURS = looks.Zone("example.com")
-THEIRS = looks.Zone("mail.example.com", external=True)
+OURS = shown.Zone("example.com")
+THEIRS = shown.Zone("mail.example.com", external=True)
 
 
-def statuses(look: looks.Look) -> dict[str, str]:
+def statuses(look: shown.Look) -> dict[str, str]:
     return {each.server: each.status for each in look.shown}
 
 
@@ -78,7 +78,7 @@ EVERY = {f"ns1.example.com ({A})": YES, f"ns1.example.com ({SIX})": YES, f"ns2.e
 
 
 @pytest.mark.parametrize("zone", [None, OURS, THEIRS])
-def test_every_address_of_every_server_is_asked(zone: Optional[looks.Zone]) -> None:
+def test_every_address_of_every_server_is_asked(zone: Optional[shown.Zone]) -> None:
     """Be the zone ours, not listed at all, or listed as somebody else's and begun further up."""
     net = Net()
     look = net.look(*([zone] if zone else []))
@@ -87,7 +87,7 @@ def test_every_address_of_every_server_is_asked(zone: Optional[looks.Zone]) -> N
 
 def test_servers_that_are_given_are_asked_instead() -> None:
     net = Net()
-    look = net.look(looks.Zone("example.com", servers=(f"{C}:5353", "ns2.example.com")))
+    look = net.look(shown.Zone("example.com", servers=(f"{C}:5353", "ns2.example.com")))
     assert (statuses(look), look.why) == ({f"{C}:5353": NO, f"ns2.example.com ({B})": YES}, "")
 
 

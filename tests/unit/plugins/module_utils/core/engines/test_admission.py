@@ -12,8 +12,8 @@ import re
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 
 DOCUMENT = {
     "plugin": "mailops.mta.fleet",
@@ -57,7 +57,7 @@ DOCUMENT = {
 
 
 def fleet_of(**changes):
-    parsed, findings = fleet_file.parse({**copy.deepcopy(DOCUMENT), **changes})
+    parsed, findings = parse.parse({**copy.deepcopy(DOCUMENT), **changes})
     assert parsed is not None, findings
     return parsed
 
@@ -111,7 +111,7 @@ def test_the_network_decides_and_the_default_is_for_networks_of_no_stream(ip, st
 
 def test_postfix_sends_a_network_where_the_signer_expects_its_mail():
     fleet = fleet_of()
-    (front,) = (one for one in postfix.instances(fleet, "mta1") if one["stream"] == "front")
+    (front,) = (one for one in instances.instances(fleet, "mta1") if one["stream"] == "front")
     table = dict(line.split(" ", 1) for line in front["tables"]["networks.cidr"].splitlines())
     assert list(table) == list(admission.networks(fleet))
     for network, streams in admission.networks(fleet).items():
@@ -126,20 +126,20 @@ def test_the_front_takes_the_largest_and_what_it_took_fits_into_the_stream():
     size = {
         one["stream"]: int(one["main_cf"]["message_size_limit"])
         for host in ("mta1", "mta2")
-        for one in postfix.instances(fleet, host)
+        for one in instances.instances(fleet, host)
     }
     assert size["front"] == 4000000
     for name, stream in fleet.streams.items():
         assert size[name] == stream.max_message_bytes + admission.TRACE_BYTES
     alone = copy.deepcopy(DOCUMENT)
     del alone["front"]
-    parsed, _findings = fleet_file.parse(alone)
-    assert [one["main_cf"]["message_size_limit"] for one in postfix.instances(parsed, "mta1")] == ["2000000"]
+    parsed, _findings = parse.parse(alone)
+    assert [one["main_cf"]["message_size_limit"] for one in instances.instances(parsed, "mta1")] == ["2000000"]
 
 
 def test_a_bounce_of_the_front_is_from_the_domain_of_the_stream_that_takes_it():
     fleet = fleet_of()
-    (front,) = (one for one in postfix.instances(fleet, "mta1") if one["stream"] == "front")
+    (front,) = (one for one in instances.instances(fleet, "mta1") if one["stream"] == "front")
     shop = fleet.streams["shop"]
     assert front["main_cf"]["myorigin"] == shop.domain
     assert front["main_cf"]["default_transport"].endswith(f":{shop.port}")

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, dkim, fragments
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXAMPLES = sorted((Path(__file__).resolve().parents[6] / "inventories" / "example").glob("*.yml"))
@@ -36,7 +34,7 @@ def with_engine(path, engine):
     for host in document["hosts"].values():
         if host.get("engine", "postfix") != "none":
             host["engine"] = engine
-    fleet, findings = fleet_file.parse(document)
+    fleet, findings = parse.parse(document)
     assert fleet is not None, findings
     return fleet
 
@@ -56,21 +54,21 @@ CASES = [
 def texts(fleet, engine, host):
     """By path, all that the role of this engine writes."""
     if engine == "powermta":
-        data = powermta.slice_of(fleet, host)
-        passwords = {login: f"password-of-{login}" for login in powermta.logins(data)}
-        options = powermta.Options(today=TODAY, passwords=passwords, certificate="/etc/pmta/tls/own.pem")
-        keys = dict.fromkeys(powermta.keys_files(data), powermta_dkim.without_keys())
-        return {f"/etc/pmta/conf.d/{name}": text for name, text in {**powermta.files(data, options), **keys}.items()}
+        data = fragments.slice_of(fleet, host)
+        passwords = {login: f"password-of-{login}" for login in fragments.logins(data)}
+        options = fragments.Options(today=TODAY, passwords=passwords, certificate="/etc/pmta/tls/own.pem")
+        keys = dict.fromkeys(fragments.keys_files(data), dkim.without_keys())
+        return {f"/etc/pmta/conf.d/{name}": text for name, text in {**fragments.files(data, options), **keys}.items()}
     return {
         f"/etc/{instance['name']}/{name}": text
-        for instance in postfix.instances(fleet, host)
-        for name, text in postfix.files(instance, settings={}, known=()).items()
+        for instance in instances.instances(fleet, host)
+        for name, text in instances.files(instance, settings={}, known=()).items()
     }
 
 
 def shown(path, text):
     lines = [line for line in text.splitlines() if not line.startswith("mailops_slots_")]
-    if path.endswith(f"/{postfix.SHARES}"):
+    if path.endswith(f"/{instances.SHARES}"):
         lines = [line for line in lines if re.search(r"-(00|99) ", line)]
     return [f"===== {path}", *(line if len(line) <= 160 else f"{line[:157]}..." for line in lines), ""]
 
@@ -90,7 +88,7 @@ def test_our_own_checker_has_nothing_against_it(path):
     fleet = with_engine(path, "powermta")
     for host in senders(fleet):
         files = {MAIN: "include /etc/pmta/conf.d/*.conf\n", **texts(fleet, "powermta", host)}
-        assert errors(powermta_checks.check(files)) == []
+        assert errors(checks.check(files)) == []
 
 
 def test_no_golden_file_is_left_over():

@@ -14,14 +14,13 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import YES, Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission, receivers
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive, parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
-from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets as registry
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
+from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,13 +83,13 @@ def changed(*changes):
 
 
 def refused(document):
-    parsed, findings = fleet.parse(document)
+    parsed, findings = parse.parse(document)
     assert parsed is None
     return errors(findings)
 
 
 def test_the_good_file_has_no_findings():
-    parsed, findings = fleet.parse(GOOD)
+    parsed, findings = parse.parse(GOOD)
     assert findings == []
     assert list(parsed.streams) == ["transactional", "bulk", "cold"]
     assert parsed.streams["bulk"].addresses[0].ipv6 == "2001:db8::20"
@@ -774,7 +773,7 @@ def test_all_findings_are_named_at_once():
     ],
 )
 def test_what_can_stand_but_should_not_is_a_warning(changes, where):
-    parsed, findings = fleet.parse(changed(*changes))
+    parsed, findings = parse.parse(changed(*changes))
     assert parsed is not None
     assert [finding.where for finding in findings if finding.severity == WARNING].count(where) >= 1
     assert not [finding for finding in findings if finding.severity == ERROR]
@@ -791,13 +790,13 @@ def test_what_can_stand_but_should_not_is_a_warning(changes, where):
     ],
 )
 def test_a_bounce_host_with_an_address_or_in_a_zone_of_others_is_no_finding(changes):
-    parsed, findings = fleet.parse(changed(*changes))
+    parsed, findings = parse.parse(changed(*changes))
     assert parsed is not None
     assert findings == []
 
 
 def test_a_bounce_host_of_several_streams_is_named_once_with_all_of_them():
-    _parsed, findings = fleet.parse(changed(("records", REMOVE)))
+    _parsed, findings = parse.parse(changed(("records", REMOVE)))
     (finding,) = findings
     assert finding.severity == WARNING
     assert "transactional, bulk, cold" in finding.why
@@ -805,7 +804,7 @@ def test_a_bounce_host_of_several_streams_is_named_once_with_all_of_them():
 
 
 def test_the_fleet_sets_what_streams_do_not():
-    parsed, _findings = fleet.parse(
+    parsed, _findings = parse.parse(
         changed(("dmarc", {"policy": "reject"}), ("streams/bulk/dmarc", {"alignment_dkim": "s"}), ("ttl_seconds", 60))
     )
     assert (parsed.streams["bulk"].dmarc.policy, parsed.streams["bulk"].dmarc.alignment_dkim) == ("reject", "s")
@@ -814,7 +813,7 @@ def test_the_fleet_sets_what_streams_do_not():
 
 
 def test_names_become_a_labels():
-    parsed, findings = fleet.parse(
+    parsed, findings = parse.parse(
         changed(
             ("zones/bücher.example", {"provider": "powerdns", "credentials": "pdns"}),
             ("streams/bulk/extra_domains", ["News.Bücher.example."]),
@@ -828,19 +827,19 @@ def test_names_become_a_labels():
 def test_a_fleet_in_fragments_is_the_same_fleet(data):
     parts = [{"streams": {}, "hosts": {}, "zones": {}} for _number in range(3)]
     for key, value in GOOD.items():
-        if key not in fleet.SECTIONS:
+        if key not in parse.SECTIONS:
             data.draw(st.sampled_from(parts))[key] = value
             continue
         for name, item in value.items():
             data.draw(st.sampled_from(parts)).setdefault(key, {})[name] = item
-    merged, findings = fleet.merge([(f"{number}.yml", part) for number, part in enumerate(parts)])
+    merged, findings = parse.merge([(f"{number}.yml", part) for number, part in enumerate(parts)])
     assert findings == []
-    assert fleet.parse(merged)[0].streams.keys() == GOOD["streams"].keys()
+    assert parse.parse(merged)[0].streams.keys() == GOOD["streams"].keys()
     assert all(merged[section] == GOOD[section] for section in ("hosts", "zones", "streams"))
 
 
 def test_a_thing_said_in_two_files_is_refused():
-    _merged, findings = fleet.merge(
+    _merged, findings = parse.merge(
         [("a.yml", GOOD), ("b.yml", {"streams": {"bulk": {}}}), ("c.yml", {"domain": "example.org"})]
     )
     assert [(finding.where, finding.found) for finding in findings] == [
@@ -897,13 +896,13 @@ FULL = changed(
 
 
 def test_the_full_file_is_right_and_its_records_fit_into_its_zones():
-    parsed, findings = fleet.parse(FULL)
+    parsed, findings = parse.parse(FULL)
     assert findings == []
     dns = derive.fleet_variables(parsed)["mta_dns"]
-    wanted, problems = zones.assign({zone["name"]: zone for zone in dns["zones"]}, dns["records"])
+    wanted, problems = plan.assign({zone["name"]: zone for zone in dns["zones"]}, dns["records"])
     assert problems == []
     assert sum(len(each.sets) for each in wanted.values()) == len(dns["records"])
-    assert all(zones.plan(zone, {}, each, "fleet").findings == () for zone, each in wanted.items())
+    assert all(plan.plan(zone, {}, each, "fleet").findings == () for zone, each in wanted.items())
 
 
 @given(st.sampled_from([path for path in _places(FULL) if path]), JUNK)
@@ -913,7 +912,7 @@ def test_any_wrong_value_is_a_finding_never_a_traceback(path, junk):
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = junk
-    parsed, findings = fleet.parse(document)
+    parsed, findings = parse.parse(document)
     assert parsed is not None or errors(findings)
 
 
@@ -923,7 +922,7 @@ def test_an_empty_file_is_refused(document):
 
 
 def test_each_host_gets_its_slice_and_nothing_more():
-    parsed, _findings = fleet.parse(GOOD)
+    parsed, _findings = parse.parse(GOOD)
     for host, other in (("mta1", "mta2"), ("mta2", "mta1")):
         variables = derive.host_variables(parsed, host)
         assert variables["mta_addresses"] == [
@@ -934,7 +933,7 @@ def test_each_host_gets_its_slice_and_nothing_more():
 
 
 def test_every_address_is_named_forward_and_reverse():
-    parsed, _findings = fleet.parse(GOOD)
+    parsed, _findings = parse.parse(GOOD)
     records = {(record["name"], record["type"]): record for record in derive.record_sets(parsed)}
     for address in parsed.addresses():
         assert address.ipv4 in records[(address.ehlo, "A")]["values"]
@@ -943,7 +942,7 @@ def test_every_address_is_named_forward_and_reverse():
 
 
 def records_of(*changes):
-    parsed, findings = fleet.parse(changed(*changes))
+    parsed, findings = parse.parse(changed(*changes))
     assert parsed is not None, [str(finding) for finding in findings]
     return parsed, {(record["name"], record["type"]): record for record in derive.record_sets(parsed)}
 
@@ -1083,11 +1082,11 @@ def test_what_a_stream_says_of_its_keys_goes_before_what_the_fleet_says():
 
 @pytest.mark.parametrize("seconds", [60, 3600, 86400, 432000, 2592000])
 def test_a_retired_key_outlives_the_queue_unless_told_otherwise(seconds):
-    parsed, findings = fleet.parse(changed(("queue_life_seconds", seconds), ("streams/cold/queue_life_seconds", 7200)))
+    parsed, findings = parse.parse(changed(("queue_life_seconds", seconds), ("streams/cold/queue_life_seconds", 7200)))
     assert findings == []
     for name, life in (("bulk", seconds), ("cold", 7200)):
         stream = parsed.streams[name]
-        assert stream.dkim.keep_retired_seconds >= postfix.last_try_seconds(life) + stream.ttl_seconds
+        assert stream.dkim.keep_retired_seconds >= instances.last_try_seconds(life) + stream.ttl_seconds
         assert stream.queue_life_seconds == life
 
 
@@ -1101,7 +1100,7 @@ def test_keys_are_delegated_where_somebody_else_sets_their_aliases_once():
 
 
 def test_a_signing_host_is_told_its_domains_and_no_key():
-    parsed, _findings = fleet.parse(GOOD)
+    parsed, _findings = parse.parse(GOOD)
     for host, domains in (
         ("mta1", ["tx.example.com", "news.example.com"]),
         ("mta2", ["news.example.com", "example.net"]),
@@ -1115,7 +1114,7 @@ def test_a_signing_host_is_told_its_domains_and_no_key():
 
 
 def test_powermta_signs_by_itself_and_gets_its_own_slice():
-    parsed, _findings = fleet.parse(changed(("hosts/mta1/engine", "powermta")))
+    parsed, _findings = parse.parse(changed(("hosts/mta1/engine", "powermta")))
     found = derive.host_variables(parsed, "mta1")
     domains = ["tx.example.com", "news.example.com"]
     assert found["mta_dkim"] == {"signer": "powermta", "socket": None, "domains": domains}
@@ -1133,7 +1132,7 @@ def test_warm_up_is_read_from_the_stream_before_the_fleet():
     ):
         document = changed(("hosts/mta2/engine", "powermta"), days, *changes)
         document["streams"]["bulk"]["addresses"].append({"ip": "203.0.113.22", "host": "mta2", "share": 3})
-        parsed, findings = fleet.parse(document)
+        parsed, findings = parse.parse(document)
         assert errors(findings) == []
         assert parsed.streams["bulk"].warmup_messages_per_day == wanted
         assert parsed.streams["bulk"].addresses[1].warmup_from == "2026-11-09"
@@ -1206,12 +1205,12 @@ def test_a_large_pool_is_split_and_each_address_passes():
     assert spf.evaluate("198.51.100.1", domain, Answers(known)).result == spf.FAIL
     for (name, rtype), record in records.items():
         if rtype == "TXT":
-            assert registry.answer_size(name, record["values"]) <= registry.ANSWER_SMALL
+            assert record_sets.answer_size(name, record["values"]) <= record_sets.ANSWER_SMALL
     assert parsed.streams["transactional"].addresses
 
 
 def test_a_host_without_an_engine_is_no_mta():
-    parsed, findings = fleet.parse(
+    parsed, findings = parse.parse(
         changed(("hosts/keys", {"engine": "none"}), ("key_host", "keys"), ("front", {"port": 2500, "default": "bulk"}))
     )
     assert findings == []
@@ -1221,13 +1220,13 @@ def test_a_host_without_an_engine_is_no_mta():
 
 
 def test_no_name_ever_has_two_spf_records():
-    parsed, _findings = fleet.parse(changed((f"{S}/addresses/0/ehlo", "tx.example.com")))
+    parsed, _findings = parse.parse(changed((f"{S}/addresses/0/ehlo", "tx.example.com")))
     for record in derive.record_sets(parsed):
         assert len([value for value in record["values"] if value.startswith("v=spf1")]) <= 1, record
 
 
 def test_reports_to_another_zone_of_ours_are_authorised():
-    parsed, _findings = fleet.parse(GOOD)
+    parsed, _findings = parse.parse(GOOD)
     records = {(record["name"], record["type"]): record["values"] for record in derive.record_sets(parsed)}
     assert records[("example.net._report._dmarc.example.com", "TXT")] == ["v=DMARC1"]
     assert ("tx.example.com._report._dmarc.example.com", "TXT") not in records
@@ -1289,7 +1288,7 @@ CAA = {"issue": ["a.example"], "issuewild": ["b.example"], "iodef": "mailto:c@ex
     ],
 )
 def test_what_a_stream_says_of_caa_goes_before_what_the_fleet_says_key_by_key(own, wanted):
-    parsed, findings = fleet.parse(changed(("caa", CAA), ("streams/cold/caa", own)))
+    parsed, findings = parse.parse(changed(("caa", CAA), ("streams/cold/caa", own)))
     assert findings == []
     shown = {
         name: stream.caa
@@ -1333,10 +1332,10 @@ def test_a_network_around_all_of_ipv4_in_ipv6_form_is_an_open_relay():
 )
 def test_a_private_address_of_a_pool_is_a_warning_outside_a_lab(ip):
     entry = {"ip": ip, "host": "mta1"} if "." in ip else {"ip": "203.0.113.10", "ip6": ip, "host": "mta1"}
-    parsed, findings = fleet.parse(changed((f"{S}/addresses/0", entry)))
+    parsed, findings = parse.parse(changed((f"{S}/addresses/0", entry)))
     assert parsed is not None
     assert [finding.found for finding in findings if "not routed" in finding.why] == [f"'{ip}'"]
-    _parsed, findings = fleet.parse(
+    _parsed, findings = parse.parse(
         changed(
             (f"{S}/addresses/0", entry), (f"{S}/domain", "acme.test"), ("zones/acme.test", {"provider": "external"})
         )
@@ -1345,7 +1344,7 @@ def test_a_private_address_of_a_pool_is_a_warning_outside_a_lab(ip):
 
 
 def test_the_stand_in_of_tests_is_a_warning_and_no_suggestion():
-    parsed, findings = fleet.parse(changed(("zones/example.com", {"provider": "memory"})))
+    parsed, findings = parse.parse(changed(("zones/example.com", {"provider": "memory"})))
     assert parsed is not None
     assert [(finding.where, finding.severity) for finding in findings] == [("zones.example.com.provider", WARNING)]
     assert "memory" not in findings[0].remedy
@@ -1365,7 +1364,7 @@ def test_the_stand_in_of_tests_is_a_warning_and_no_suggestion():
 )
 def test_names_of_interfaces_and_credentials_are_strict(path, right, wrong):
     for value in right:
-        assert fleet.parse(changed((path, value)))[0] is not None
+        assert parse.parse(changed((path, value)))[0] is not None
     for value in wrong:
         assert path.replace("/", ".") in [finding.where for finding in refused(changed((path, value)))]
     for value in ("rx 1", "rx1\n", "-rx", "rx/1"):
@@ -1387,7 +1386,7 @@ def test_names_of_interfaces_and_credentials_are_strict(path, right, wrong):
     ids=str,
 )
 def test_nothing_false_follows_another_error(change):
-    found = fleet.parse(changed(change, ("front", {"port": 2500, "default": "transactional"})))[1]
+    found = parse.parse(changed(change, ("front", {"port": 2500, "default": "transactional"})))[1]
     assert found
     for finding in found:
         assert finding.severity == ERROR or "provider" in finding.where

@@ -17,10 +17,10 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.host import firewall
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
     changed,
@@ -88,11 +88,11 @@ def let_in_by_the_engine(fleet, host):
     """By port, the networks that Postfix or PowerMTA lets relay there, as its own configuration says."""
     engine = fleet.hosts[host].engine
     if engine == "postfix":
-        for instance in postfix.instances(fleet, host):
+        for instance in instances.instances(fleet, host):
             networks = [text.replace("[", "").replace("]", "") for text in instance["main_cf"]["mynetworks"].split()]
             yield int(instance["listen"][0].rpartition(":")[2]), networks, bool(instance["lmdb"]["logins"])
         return
-    data = powermta.slice_of(fleet, host)
+    data = fragments.slice_of(fleet, host)
     everything = [*data["streams"], *data["forwards"]]
     for stream in data["streams"]:
         yield stream["port"], data["relay_networks"], bool(stream["logins"])
@@ -284,7 +284,7 @@ def test_what_the_table_cannot_hold_is_refused(told, words):
 
 
 def findings(*changes):
-    _parsed, found = fleet_file.parse(changed(*changes))
+    _parsed, found = parse.parse(changed(*changes))
     return [(one.severity, one.where, one.why) for one in found if "ssh" in one.why]
 
 

@@ -9,7 +9,7 @@ import base64
 import ipaddress
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Bimi, Dmarc, MtaSts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,33 +22,33 @@ POLICIES = st.sampled_from(("none", "quarantine", "reject"))
 MODES = st.sampled_from(("r", "s"))
 
 MECHANISMS = st.one_of(
-    st.builds(tags.Mechanism, st.sampled_from("+-~?"), st.sampled_from(("include", "exists")), domain=NAMES),
+    st.builds(policies.Mechanism, st.sampled_from("+-~?"), st.sampled_from(("include", "exists")), domain=NAMES),
     st.builds(
-        tags.Mechanism,
+        policies.Mechanism,
         st.sampled_from("+-~?"),
         st.sampled_from(("a", "mx")),
         domain=st.one_of(st.just(""), NAMES),
         prefix4=st.integers(0, 32),
         prefix6=st.integers(0, 128),
     ),
-    st.builds(tags.Mechanism, st.sampled_from("+-~?"), st.just("ptr"), domain=st.one_of(st.just(""), NAMES)),
-    st.builds(tags.Mechanism, st.sampled_from("+-~?"), st.just("all")),
-    st.ip_addresses(v=4).map(lambda ip: tags.Mechanism("+", "ip4", network=str(ip))),
-    st.ip_addresses(v=6).map(lambda ip: tags.Mechanism("-", "ip6", network=str(ip))),
+    st.builds(policies.Mechanism, st.sampled_from("+-~?"), st.just("ptr"), domain=st.one_of(st.just(""), NAMES)),
+    st.builds(policies.Mechanism, st.sampled_from("+-~?"), st.just("all")),
+    st.ip_addresses(v=4).map(lambda ip: policies.Mechanism("+", "ip4", network=str(ip))),
+    st.ip_addresses(v=6).map(lambda ip: policies.Mechanism("-", "ip6", network=str(ip))),
 )
 MODIFIERS = st.one_of(st.just(()), NAMES.map(lambda name: (("redirect", name),)))
 
 
 @given(st.lists(MECHANISMS, max_size=6).map(tuple), MODIFIERS)
 def test_spf_is_read_back_as_it_was(mechanisms, modifiers):
-    record = tags.Spf(mechanisms, modifiers)
-    assert tags.parse_spf(record.text) == record
+    record = policies.Spf(mechanisms, modifiers)
+    assert policies.parse_spf(record.text) == record
 
 
 @given(st.lists(IPS, max_size=12), st.lists(NAMES, max_size=3), st.sampled_from(("-all", "~all")))
 def test_the_built_spf_holds_exactly_the_pool(ips, include, last):
-    text = tags.spf(ips, include=include, all=last)
-    record = tags.parse_spf(text)
+    text = policies.spf(ips, include=include, all=last)
+    record = policies.parse_spf(text)
     assert text.endswith(last)
     assert record.text == text
     held = [ipaddress.ip_network(mechanism.network) for mechanism in record.mechanisms if mechanism.network]
@@ -56,7 +56,7 @@ def test_the_built_spf_holds_exactly_the_pool(ips, include, last):
     for ip in map(ipaddress.ip_address, ips):
         assert any(network.version == ip.version and ip in network for network in held)
     assert [mechanism.domain for mechanism in record.mechanisms if mechanism.name == "include"] == include
-    assert tags.spf(reversed(ips), include=include, all=last) == text
+    assert policies.spf(reversed(ips), include=include, all=last) == text
 
 
 @st.composite
@@ -74,31 +74,31 @@ def pools(draw):
 @given(pools(), st.lists(LABELS.map("{}.test".format), max_size=2, unique=True), st.sampled_from(("-all", "~all")))
 def test_a_split_spf_holds_exactly_the_pool_within_every_limit(pool, include, last):
     room = 400
-    parts = tags.spf_records("mail.example.test", pool, tuple(include), last, room)
+    parts = policies.spf_records("mail.example.test", pool, tuple(include), last, room)
     (name, top), *rest = parts.items()
-    parsed = {part: tags.parse_spf(text) for part, text in parts.items()}
+    parsed = {part: policies.parse_spf(text) for part, text in parts.items()}
     assert name == "mail.example.test"
     assert top.endswith(last)
-    assert len(rest) > tags.SPF_MAX_LOOKUPS or len(top) <= tags.SPF_MAX_TEXT
+    assert len(rest) > policies.SPF_MAX_LOOKUPS or len(top) <= policies.SPF_MAX_TEXT
     assert all(len(text) <= room for _part, text in rest)
     included = [each.domain for each in parsed[name].mechanisms if each.name == "include"]
     assert included == [*(part for part, _text in rest), *include]
-    assert (len(rest) > 0) == (len(tags.spf(pool, include, last)) > room)
+    assert (len(rest) > 0) == (len(policies.spf(pool, include, last)) > room)
     held = [
         ipaddress.ip_network(each.network) for record in parsed.values() for each in record.mechanisms if each.network
     ]
     assert sum(network.num_addresses for network in held) == len(pool)
     assert set(map(ipaddress.ip_address, pool)) == {ip for network in held for ip in network}
     assert parsed[name].lookups == len(rest) + len(include)
-    spare = len(tags.SPF_VERSION + " -all") + len(" ip6:") + 43
-    assert len(rest) <= tags.SPF_MAX_LOOKUPS or len(tags.spf(pool)) > tags.SPF_MAX_LOOKUPS * (room - spare)
+    spare = len(policies.SPF_VERSION + " -all") + len(" ip6:") + 43
+    assert len(rest) <= policies.SPF_MAX_LOOKUPS or len(policies.spf(pool)) > policies.SPF_MAX_LOOKUPS * (room - spare)
     # A part that nothing more fits into is never left behind half empty.
     assert all(len(text) + len(" ip6:") + 43 > room for _part, text in rest[:-1])
 
 
 def test_neighbours_become_a_block():
     pool = [f"203.0.113.{last}" for last in (20, 23, 22, 21, 30)]
-    assert tags.spf(pool) == "v=spf1 ip4:203.0.113.20/30 ip4:203.0.113.30 -all"
+    assert policies.spf(pool) == "v=spf1 ip4:203.0.113.20/30 ip4:203.0.113.30 -all"
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_neighbours_become_a_block():
 )
 def test_a_broken_spf_is_refused(text):
     with pytest.raises(ValueError, match=r"\w"):
-        tags.parse_spf(text)
-    assert tags.spf_problems(text)
+        policies.parse_spf(text)
+    assert policies.spf_problems(text)
 
 
 def test_spf_limits():
-    assert tags.spf_problems("v=spf1 a mx -all") == []
-    assert "11 DNS lookups" in tags.spf_problems("v=spf1 " + "a " * 10 + "redirect=x.test")[0]
-    assert "characters" in tags.spf_problems(tags.spf(f"203.0.{third}.1" for third in range(40)))[0]
+    assert policies.spf_problems("v=spf1 a mx -all") == []
+    assert "11 DNS lookups" in policies.spf_problems("v=spf1 " + "a " * 10 + "redirect=x.test")[0]
+    assert "characters" in policies.spf_problems(policies.spf(f"203.0.{third}.1" for third in range(40)))[0]
 
 
 @given(
@@ -142,9 +142,9 @@ def test_spf_limits():
     st.lists(st.sampled_from(("y", "s")), unique=True).map(tuple),
 )
 def test_dkim_is_read_back_as_it_was(key_type, key, hashes, flags):
-    record = tags.DkimRecord(key_type, base64.b64encode(key).decode(), hashes, ("email",), flags)
-    assert tags.parse_dkim(record.text) == record
-    assert tags.parse_dkim(record.text.replace("; ", " ;\t").replace("p=", "p= ")) == record
+    record = policies.DkimRecord(key_type, base64.b64encode(key).decode(), hashes, ("email",), flags)
+    assert policies.parse_dkim(record.text) == record
+    assert policies.parse_dkim(record.text.replace("; ", " ;\t").replace("p=", "p= ")) == record
 
 
 WORDS = st.lists(st.sampled_from(("sha1", "sha256", "email", "*", "chat", "y", "s", "x")), unique=True).map(tuple)
@@ -152,7 +152,7 @@ WORDS = st.lists(st.sampled_from(("sha1", "sha256", "email", "*", "chat", "y", "
 
 @given(WORDS, WORDS, WORDS)
 def test_each_tag_that_keeps_receivers_from_a_dkim_key_is_said_once(hashes, services, flags):
-    found = tags.dkim_problems(tags.DkimRecord("rsa", "", hashes, services, flags))
+    found = policies.dkim_problems(policies.DkimRecord("rsa", "", hashes, services, flags))
     bad = [
         *(["h="] if hashes and "sha256" not in hashes else []),
         *(["s="] if services and "email" not in services and "*" not in services else []),
@@ -176,12 +176,12 @@ def test_each_tag_that_keeps_receivers_from_a_dkim_key_is_said_once(hashes, serv
 )
 def test_a_broken_dkim_record_is_refused(text):
     with pytest.raises(ValueError, match=r"\w"):
-        tags.parse_dkim(text)
+        policies.parse_dkim(text)
 
 
 @given(
     st.builds(
-        tags.DmarcRecord,
+        policies.DmarcRecord,
         policy=POLICIES,
         subdomain_policy=st.one_of(st.just(""), POLICIES),
         missing_policy=st.one_of(st.just(""), POLICIES),
@@ -195,8 +195,8 @@ def test_a_broken_dkim_record_is_refused(text):
     )
 )
 def test_dmarc_is_read_back_as_it_was(record):
-    assert tags.parse_dmarc(record.text) == record
-    assert tags.is_dmarc(record.text)
+    assert policies.parse_dmarc(record.text) == record
+    assert policies.is_dmarc(record.text)
 
 
 @given(
@@ -213,7 +213,7 @@ def test_dmarc_is_read_back_as_it_was(record):
     )
 )
 def test_the_built_dmarc_says_what_was_wanted_and_no_removed_tag(wanted):
-    found = tags.parse_dmarc(tags.dmarc(wanted))
+    found = policies.parse_dmarc(policies.dmarc(wanted))
     assert (found.policy, found.subdomain_policy or None, found.rua) == (
         wanted.policy,
         wanted.subdomain_policy,
@@ -221,13 +221,13 @@ def test_the_built_dmarc_says_what_was_wanted_and_no_removed_tag(wanted):
     )
     assert (found.alignment_dkim, found.alignment_spf) == (wanted.alignment_dkim, wanted.alignment_spf)
     assert (found.missing_policy or None, found.testing) == (wanted.missing_policy, wanted.testing)
-    assert not set(tags.tag_list(tags.dmarc(wanted))) & {"pct", "rf", "ri"}
+    assert not set(policies.tag_list(policies.dmarc(wanted))) & {"pct", "rf", "ri"}
 
 
 def test_dmarc_of_old_is_read_and_its_removed_tags_are_named():
-    found = tags.parse_dmarc("v=DMARC1;p=none;pct=50;ri=86400; rua=mailto:a@x.test!10m")
+    found = policies.parse_dmarc("v=DMARC1;p=none;pct=50;ri=86400; rua=mailto:a@x.test!10m")
     assert found.removed == ("pct", "ri")
-    assert tags.parse_dmarc("v=DMARC1; rua=mailto:a@x.test").policy == "none"
+    assert policies.parse_dmarc("v=DMARC1; rua=mailto:a@x.test").policy == "none"
 
 
 @pytest.mark.parametrize(
@@ -242,27 +242,27 @@ def test_dmarc_of_old_is_read_and_its_removed_tags_are_named():
 )
 def test_a_broken_dmarc_record_is_refused(text):
     with pytest.raises(ValueError, match=r"\w"):
-        tags.parse_dmarc(text)
+        policies.parse_dmarc(text)
 
 
 @given(st.lists(MAILBOXES, min_size=1, max_size=3).map(tuple))
 def test_tls_rpt_is_read_back_as_it_was(rua):
-    assert tags.parse_tls_rpt(tags.tls_rpt(rua)).rua == rua
+    assert policies.parse_tls_rpt(policies.tls_rpt(rua)).rua == rua
 
 
 URLS = NAMES.map("https://{}/a.svg".format)
 
 
-@given(st.builds(tags.BimiRecord, URLS, st.one_of(st.just(""), URLS)))
+@given(st.builds(policies.BimiRecord, URLS, st.one_of(st.just(""), URLS)))
 def test_bimi_is_read_back_as_it_was(record):
-    assert tags.parse_bimi(record.text) == record
-    assert tags.bimi(Bimi(record.logo, record.evidence)) == record.text
+    assert policies.parse_bimi(record.text) == record
+    assert policies.bimi(Bimi(record.logo, record.evidence)) == record.text
 
 
 @pytest.mark.parametrize("text", ["v=BIMI1", "v=BIMI1; l=", "v=BIMI1; l=http://x.test/a.svg", "l=https://x.test/a.svg"])
 def test_a_broken_bimi_record_is_refused(text):
     with pytest.raises(ValueError, match=r"\w"):
-        tags.parse_bimi(text)
+        policies.parse_bimi(text)
 
 
 STS = st.builds(MtaSts, st.sampled_from(("none", "testing", "enforce")), st.integers(0, 31557600))
@@ -270,29 +270,29 @@ STS = st.builds(MtaSts, st.sampled_from(("none", "testing", "enforce")), st.inte
 
 @given(st.lists(NAMES, min_size=1, max_size=3).map(tuple), STS)
 def test_the_mta_sts_policy_is_read_back_as_it_was(mx, wanted):
-    found = tags.parse_mta_sts_policy(tags.mta_sts_policy(mx, wanted))
+    found = policies.parse_mta_sts_policy(policies.mta_sts_policy(mx, wanted))
     assert (found.mode, found.mx, found.max_age_seconds) == (wanted.mode, mx, wanted.max_age_seconds)
 
 
 @given(NAMES, NAMES, STS, STS)
 def test_the_mta_sts_id_changes_with_the_policy_and_only_with_it(mx, other_mx, wanted, other):
-    first, second = tags.mta_sts_policy([mx], wanted), tags.mta_sts_policy([other_mx], other)
-    assert (tags.mta_sts_record(first) == tags.mta_sts_record(second)) == (first == second)
-    assert tags.parse_mta_sts_record(tags.mta_sts_record(first)).text == tags.mta_sts_record(first)
+    first, second = policies.mta_sts_policy([mx], wanted), policies.mta_sts_policy([other_mx], other)
+    assert (policies.mta_sts_record(first) == policies.mta_sts_record(second)) == (first == second)
+    assert policies.parse_mta_sts_record(policies.mta_sts_record(first)).text == policies.mta_sts_record(first)
 
 
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        (tags.parse_tls_rpt, "v=TLSRPTv1"),
-        (tags.parse_tls_rpt, "v=TLSRPTv1; rua="),
-        (tags.parse_mta_sts_record, "v=STSv1"),
-        (tags.parse_mta_sts_record, "v=STSv1; id=a-b"),
-        (tags.parse_mta_sts_policy, "version: STSv1\nmode: testing\nmax_age: 1"),
-        (tags.parse_mta_sts_policy, "version: STSv1\nmode: enforce\nmx: a.test\nmax_age: 99999999"),
-        (tags.parse_mta_sts_policy, "mode: none\nmax_age: 1"),
-        (tags.parse_mta_sts_policy, "version: STSv1\nmode: all\nmax_age: 1"),
-        (tags.parse_mta_sts_policy, "version: STSv1\nnonsense"),
+        (policies.parse_tls_rpt, "v=TLSRPTv1"),
+        (policies.parse_tls_rpt, "v=TLSRPTv1; rua="),
+        (policies.parse_mta_sts_record, "v=STSv1"),
+        (policies.parse_mta_sts_record, "v=STSv1; id=a-b"),
+        (policies.parse_mta_sts_policy, "version: STSv1\nmode: testing\nmax_age: 1"),
+        (policies.parse_mta_sts_policy, "version: STSv1\nmode: enforce\nmx: a.test\nmax_age: 99999999"),
+        (policies.parse_mta_sts_policy, "mode: none\nmax_age: 1"),
+        (policies.parse_mta_sts_policy, "version: STSv1\nmode: all\nmax_age: 1"),
+        (policies.parse_mta_sts_policy, "version: STSv1\nnonsense"),
     ],
 )
 def test_broken_transport_records_are_refused(parse, text):
@@ -301,7 +301,7 @@ def test_broken_transport_records_are_refused(parse, text):
 
 
 def test_reports_are_allowed_by_a_dmarc_record_only():
-    assert tags.authorises_reports(["x", "v=DMARC1"])
-    assert tags.authorises_reports(["v=DMARC1; rua=mailto:a@x.test"])
-    assert not tags.authorises_reports(["v=DMARC10"])
-    assert not tags.authorises_reports([])
+    assert policies.authorises_reports(["x", "v=DMARC1"])
+    assert policies.authorises_reports(["v=DMARC1; rua=mailto:a@x.test"])
+    assert not policies.authorises_reports(["v=DMARC10"])
+    assert not policies.authorises_reports([])

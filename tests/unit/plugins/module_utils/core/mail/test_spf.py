@@ -16,8 +16,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers impor
     Answers,
     Question,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +85,7 @@ SOURCES = st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) i
 
 @given(st.lists(SOURCES, min_size=1, max_size=10), SOURCES, st.sampled_from(("-all", "~all")))
 def test_pyspf_lets_exactly_the_pool_pass(pool, stranger, last):
-    zone = Zone({("x.test", "TXT"): ["site=1", tags.spf(map(str, pool), all=last)]})
+    zone = Zone({("x.test", "TXT"): ["site=1", policies.spf(map(str, pool), all=last)]})
     for ip in pool:
         assert oracle(zone, str(ip), "x.test") == ours(zone, str(ip), "x.test").result == "pass"
     expected = "pass" if stranger in pool else {"-all": "fail", "~all": "softfail"}[last]
@@ -96,7 +95,7 @@ def test_pyspf_lets_exactly_the_pool_pass(pool, stranger, last):
 @given(st.integers(0, 2**32 - 5), st.sets(st.integers(0, 8), min_size=1))
 def test_neighbours_outside_the_pool_do_not_pass(base, offsets):
     base = min(base, 2**32 - 10)
-    zone = Zone({("x.test", "TXT"): [tags.spf(str(ipaddress.IPv4Address(base + offset)) for offset in offsets)]})
+    zone = Zone({("x.test", "TXT"): [policies.spf(str(ipaddress.IPv4Address(base + offset)) for offset in offsets)]})
     for offset in range(9):
         ip = str(ipaddress.IPv4Address(base + offset))
         expected = "pass" if offset in offsets else "fail"
@@ -210,7 +209,7 @@ INCLUDES = st.lists(st.sampled_from(["a.test", "b.test", "c.test"]), max_size=3,
 
 def allowed(text):
     """The addresses and includes that a policy lets send."""
-    record = tags.parse_spf(text)
+    record = policies.parse_spf(text)
     networks = [ipaddress.ip_network(each.network) for each in record.mechanisms if each.network]
     return {str(ip) for network in networks for ip in network}, {
         each.domain for each in record.mechanisms if each.domain
@@ -219,7 +218,7 @@ def allowed(text):
 
 @given(POOLS, POOLS, INCLUDES, INCLUDES)
 def test_a_widened_policy_lets_exactly_both_send(new_ips, old_ips, new_includes, old_includes):
-    new, old = tags.spf(new_ips, new_includes), tags.spf(old_ips, old_includes)
+    new, old = policies.spf(new_ips, new_includes), policies.spf(old_ips, old_includes)
     text = spf.widened(new, old)
     assert allowed(text) == tuple(a | b for a, b in zip(allowed(new), allowed(old)))
     assert spf.widened(new, text) == text
@@ -228,10 +227,10 @@ def test_a_widened_policy_lets_exactly_both_send(new_ips, old_ips, new_includes,
 
 
 def test_a_policy_is_not_widened_beyond_a_limit_or_by_nonsense():
-    new = tags.spf(["192.0.2.1"], [f"n{number}.test" for number in range(6)])
-    assert spf.widened(new, tags.spf([], [f"o{number}.test" for number in range(6)])) is None
+    new = policies.spf(["192.0.2.1"], [f"n{number}.test" for number in range(6)])
+    assert spf.widened(new, policies.spf([], [f"o{number}.test" for number in range(6)])) is None
     scattered = [f"10.{number}.0.1" for number in range(0, 200, 2)]
-    assert spf.widened(new, tags.spf(scattered)) is None
-    assert allowed(spf.widened(new, tags.spf(scattered[:30])))[0] == {"192.0.2.1", *scattered[:30]}
+    assert spf.widened(new, policies.spf(scattered)) is None
+    assert allowed(spf.widened(new, policies.spf(scattered[:30])))[0] == {"192.0.2.1", *scattered[:30]}
     assert spf.widened(new, "v=spf1 nonsense") == new
     assert spf.widened(new, "v=spf1 -ip4:192.0.2.9 ?include:x.test ~all") == new

@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.proof import relay as relay_probes
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import relay
 
 IP, HERE, NAME, OWN = "198.18.0.11", "198.18.0.80", "mx.example.com", "news.example.com"
 SENDERS = [f"relay-probe@{OWN}", "relay-probe@tx.example.com"]
 RECIPIENT = "relay-probe@sink.test"
-PROBES = relay_probes.probes(RECIPIENT, SENDERS)
+PROBES = relay.probes(RECIPIENT, SENDERS)
 
 
 def said(ip: str = IP) -> list[tuple[str, ...]]:
     here = "fd00::80" if ":" in ip else HERE
-    return [tuple(relay_probes.filled(command, ip, here, NAME) for command in probe.commands) for probe in PROBES]
+    return [tuple(relay.filled(command, ip, here, NAME) for command in probe.commands) for probe in PROBES]
 
 
 def recipients(ip: str = IP) -> set[str]:
@@ -28,10 +28,10 @@ def test_a_mail_probe_ends_with_the_beginning_of_a_text() -> None:
     for probe in PROBES:
         if len(probe.commands) == 3:
             mail, rcpt, text = probe.commands
-            assert (mail[:10], rcpt[:8], text in relay_probes.TEXT) == ("MAIL FROM:", "RCPT TO:", True)
+            assert (mail[:10], rcpt[:8], text in relay.TEXT) == ("MAIL FROM:", "RCPT TO:", True)
             assert probe.opens == (("354",) if text == "DATA" else ("2",))
     # The chunk is as long as it says, with the end of line that every command gets.
-    line, _end, chunk = relay_probes.TEXT[1].partition("\r\n")
+    line, _end, chunk = relay.TEXT[1].partition("\r\n")
     assert line == f"BDAT {len(chunk) + 2}"
 
 
@@ -47,8 +47,8 @@ def test_each_envelope_is_tried_by_data_and_by_bdat() -> None:
 @pytest.mark.parametrize("sender", [SENDERS[0], ""])
 @pytest.mark.parametrize("dsn", [False, True])
 def test_postmaster_is_tried_in_every_spelling_with_every_option(name: str, sender: str, dsn: bool) -> None:
-    mail = f"MAIL FROM:<{sender}>{relay_probes.RET if dsn else ''}"
-    rcpt = f"RCPT TO:{name}{relay_probes.NOTIFY if dsn else ''}"
+    mail = f"MAIL FROM:<{sender}>{relay.RET if dsn else ''}"
+    rcpt = f"RCPT TO:{name}{relay.NOTIFY if dsn else ''}"
     assert (mail, rcpt, "DATA") in said()
 
 
@@ -78,10 +78,8 @@ def test_nothing_is_left_to_fill_in() -> None:
 
 
 def test_a_fleet_without_senders_is_tried_by_the_name_that_the_server_gives() -> None:
-    probes = relay_probes.probes(RECIPIENT, [])
-    assert ("MAIL FROM:<>", f"RCPT TO:<relay-probe%sink.test@{relay_probes.NAME}>", "DATA") in [
-        p.commands for p in probes
-    ]
+    probes = relay.probes(RECIPIENT, [])
+    assert ("MAIL FROM:<>", f"RCPT TO:<relay-probe%sink.test@{relay.NAME}>", "DATA") in [p.commands for p in probes]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +107,6 @@ def test_what_counts_as_open(family: str, code: int, state: str) -> None:
 
 
 def test_the_first_way_in_is_told_in_full_and_the_others_by_name() -> None:
-    assert relay_probes.opened({"VRFY": "VRFY (VRFY root): 250 root"})["detail"] == "VRFY (VRFY root): 250 root"
-    found = relay_probes.opened({"EXPN": "EXPN (EXPN a): 250 a", "VRFY": "b", "ETRN": "c"})
+    assert relay.opened({"VRFY": "VRFY (VRFY root): 250 root"})["detail"] == "VRFY (VRFY root): 250 root"
+    found = relay.opened({"EXPN": "EXPN (EXPN a): 250 a", "VRFY": "b", "ETRN": "c"})
     assert found == {"state": "open", "detail": "EXPN (EXPN a): 250 a; open as well: VRFY, ETRN"}

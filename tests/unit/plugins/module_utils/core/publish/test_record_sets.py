@@ -8,7 +8,7 @@ from __future__ import annotations
 import dns.message
 import dns.rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import txt
-from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets as registry
+from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,4 +23,4 @@ def test_an_answer_has_the_size_of_the_message(name, texts):
     query = dns.message.make_query(f"{name}.", "TXT", use_edns=0, payload=1232)
     reply = dns.message.make_response(query, our_payload=1232)
     reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "TXT", *map(txt.quote, texts)))
-    assert registry.answer_size(name, texts) == len(reply.to_wire(max_size=65535))
+    assert record_sets.answer_size(name, texts) == len(reply.to_wire(max_size=65535))

@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
+from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import Limits
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan as zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.plan import Plan, Retire, Wanted, apply, plan
 from hypothesis import given, settings
@@ -76,7 +76,7 @@ def done(state: dict[Key, RecordSet], wanted: Wanted, owner: str, **how: Any) ->
 
 def values(state: dict[Key, RecordSet]) -> set[tuple[Key, str]]:
     return {
-        (key, value) for key, each in state.items() if not manifest.is_manifest(key[0], ZONE) for value in each.values
+        (key, value) for key, each in state.items() if not ownership.is_manifest(key[0], ZONE) for value in each.values
     }
 
 
@@ -170,14 +170,14 @@ def test_what_is_absent_leaves_at_once_if_it_is_ours(
 ) -> None:
     """Beside that, everything is as without it: what is foreign, another owner's, or waits for its day."""
     state = done(done(state, theirs, "them"), old, "us")
-    listed = manifest.Manifest.read(state, ZONE, "us")
+    listed = ownership.Manifest.read(state, ZONE, "us")
     unwanted = {(each.key, value) for each in absent for value in each.values}
-    ours = {pair for pair in unwanted & values(state) if manifest.mark(*pair) in listed.ours - listed.others}
+    ours = {pair for pair in unwanted & values(state) if ownership.mark(*pair) in listed.ours - listed.others}
     wanted = Wanted((), absent=wanted_of([], absent).absent)
     unwanted &= {(each.key, value) for each in wanted.absent for value in each.values}
     after = done(state, wanted, "us", retire=retire)
     assert values(after) == values(done(state, Wanted(()), "us", retire=retire)) - (ours & unwanted)
-    assert not manifest.Manifest.read(after, ZONE, "us").ours & {manifest.mark(*pair) for pair in unwanted}
+    assert not ownership.Manifest.read(after, ZONE, "us").ours & {ownership.mark(*pair) for pair in unwanted}
     assert plan(ZONE, after, wanted, "us", retire=retire).empty
     back = [Change(None, each) for each in absent if not any(key[0] == each.name for key in after)]
     again = plan(ZONE, apply(after, back), wanted, "us", retire=retire)
@@ -207,14 +207,14 @@ def test_a_policy_that_is_absent_is_not_waited_for() -> None:
     state = done({}, spf_set("192.0.2.1", "192.0.2.9"), "us", retire=Retire(today=100))
     old = state[ZONE, "TXT"]
     new = Wanted(spf_set("192.0.2.1").sets, absent=(old,))
-    assert spf_of(done(state, new, "us", retire=Retire(today=101))) == tags.spf(["192.0.2.1"])
+    assert spf_of(done(state, new, "us", retire=Retire(today=101))) == policies.spf(["192.0.2.1"])
     new = Wanted(spf_set("192.0.2.1", "192.0.2.20").sets, absent=(old,))
-    assert spf_of(done(state, new, "us", retire=Retire(today=101))) == tags.spf(["192.0.2.1", "192.0.2.20"])
+    assert spf_of(done(state, new, "us", retire=Retire(today=101))) == policies.spf(["192.0.2.1", "192.0.2.20"])
     wide = done(state, spf_set("192.0.2.1", "192.0.2.20"), "us", retire=Retire(today=101))
     new = Wanted(spf_set("192.0.2.1", "192.0.2.20").sets, absent=(wide[ZONE, "TXT"],))
-    assert spf_of(done(wide, new, "us", retire=Retire(today=102))) == tags.spf(["192.0.2.1", "192.0.2.20"])
+    assert spf_of(done(wide, new, "us", retire=Retire(today=102))) == policies.spf(["192.0.2.1", "192.0.2.20"])
     # What is never to stand is not made either.
-    assert spf_of(done(state, new, "us", retire=Retire(today=102))) == tags.spf(["192.0.2.1", "192.0.2.20"])
+    assert spf_of(done(state, new, "us", retire=Retire(today=102))) == policies.spf(["192.0.2.1", "192.0.2.20"])
 
 
 def test_a_part_of_a_policy_goes_when_it_is_absent_though_it_is_still_included() -> None:
@@ -232,7 +232,7 @@ def test_what_is_absent_and_was_taken_away_is_forgotten_without_reading_the_whol
     del state[key.key]
     wanted = Wanted((other,), absent=(key,))
     assert zones.unknown(ZONE, state, wanted, "us") == {key.name}
-    seen = frozenset((*manifest.names(ZONE, 0), key.name))
+    seen = frozenset((*ownership.names(ZONE, 0), key.name))
     part = {each: found for each, found in state.items() if each[0] in seen}
     state = apply(state, all_of(plan(ZONE, part, wanted, "us", seen=seen)))
     assert zones.unknown(ZONE, state, wanted, "us") == set()
@@ -242,7 +242,7 @@ def test_what_is_absent_and_was_taken_away_is_forgotten_without_reading_the_whol
 def test_what_is_absent_and_was_not_looked_at_stays_in_the_list() -> None:
     key = RecordSet.of("k._domainkey.example.com", "TXT", 60, ["v=DKIM1; p=AA"])
     state = done({}, Wanted((key,)), "us")
-    seen = frozenset(manifest.names(ZONE, 0))
+    seen = frozenset(ownership.names(ZONE, 0))
     part = {each: found for each, found in state.items() if each[0] in seen}
     assert plan(ZONE, part, Wanted((), absent=(key,)), "us", seen=seen).empty
 
@@ -301,7 +301,7 @@ def test_our_own_alias_makes_room_when_retired() -> None:
 
 
 def spf_set(*ips: str) -> Wanted:
-    return Wanted((RecordSet.of(ZONE, "TXT", 60, [tags.spf(ips)]),))
+    return Wanted((RecordSet.of(ZONE, "TXT", 60, [policies.spf(ips)]),))
 
 
 def spf_of(state: dict[Key, RecordSet]) -> str:
@@ -314,13 +314,13 @@ def test_an_spf_policy_grows_at_once_and_narrows_when_mail_is_through() -> None:
     for day in range(101, 111):
         made = plan(ZONE, state, new, "us", retire=Retire(today=day))
         state = apply(state, all_of(made))
-        assert spf_of(state) == tags.spf(["192.0.2.1", "192.0.2.9", "192.0.2.20"])
+        assert spf_of(state) == policies.spf(["192.0.2.1", "192.0.2.9", "192.0.2.20"])
         assert [each.until for each in made.leaving] == [111]
         assert made.drift == ()
     assert plan(ZONE, state, new, "us", retire=Retire(today=110)).empty
     state = done(state, new, "us", retire=Retire(today=111))
-    assert spf_of(state) == tags.spf(["192.0.2.1", "192.0.2.20"])
-    assert manifest.Manifest.read(state, ZONE, "us").mine.leaving == {}
+    assert spf_of(state) == policies.spf(["192.0.2.1", "192.0.2.20"])
+    assert ownership.Manifest.read(state, ZONE, "us").mine.leaving == {}
 
 
 def test_a_second_address_that_leaves_begins_the_days_anew() -> None:
@@ -329,8 +329,8 @@ def test_a_second_address_that_leaves_begins_the_days_anew() -> None:
     state = done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=105))
     state = done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=114))
     assert "192.0.2.9" in spf_of(state)
-    assert spf_of(done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=115))) == tags.spf(["192.0.2.1"])
-    assert spf_of(done(state, spf_set("192.0.2.1"), "us", retire=NOW)) == tags.spf(["192.0.2.1"])
+    assert spf_of(done(state, spf_set("192.0.2.1"), "us", retire=Retire(today=115))) == policies.spf(["192.0.2.1"])
+    assert spf_of(done(state, spf_set("192.0.2.1"), "us", retire=NOW)) == policies.spf(["192.0.2.1"])
 
 
 def test_an_address_that_comes_back_ends_the_waiting() -> None:
@@ -344,7 +344,7 @@ def test_a_foreign_spf_policy_is_not_kept_but_told() -> None:
     state = {(ZONE, "TXT"): RecordSet.of(ZONE, "TXT", 60, ["v=spf1 include:other.example -all"])}
     made = plan(ZONE, state, spf_set("192.0.2.1"), "us")
     assert ["other.example" in each.found for each in made.drift] == [True]
-    assert spf_of(apply(state, all_of(made))) == tags.spf(["192.0.2.1"])
+    assert spf_of(apply(state, all_of(made))) == policies.spf(["192.0.2.1"])
 
 
 @given(states(), wanteds(), st.data())
@@ -377,15 +377,15 @@ def test_what_the_manifest_vouches_for_need_not_be_read(state: dict[Key, RecordS
     names = zones.unknown(ZONE, state, new, "us")
     if names is None:
         return
-    seen = frozenset((*manifest.names(ZONE, 0), *names))
+    seen = frozenset((*ownership.names(ZONE, 0), *names))
     part = {key: each for key, each in state.items() if key[0] in seen}
     made = plan(ZONE, part, new, "us", seen=seen)
     after = apply(state, all_of(made))
     whole = done(state, new, "us")
     assert values(whole) <= values(after)
-    listed = manifest.Manifest.read(after, ZONE, "us").ours
-    assert listed >= manifest.Manifest.read(whole, ZONE, "us").ours
-    assert {manifest.mark(key, value) for key, value in values(after) - values(whole)} <= listed
+    listed = ownership.Manifest.read(after, ZONE, "us").ours
+    assert listed >= ownership.Manifest.read(whole, ZONE, "us").ours
+    assert {ownership.mark(key, value) for key, value in values(after) - values(whole)} <= listed
     # What it could not see it still lists, so that a whole run finds it.
     assert values(done(after, Wanted(()), "us", retire=NOW)) == values(done(whole, Wanted(()), "us", retire=NOW))
 
@@ -420,29 +420,29 @@ def test_a_manifest_that_changes_its_layout_forgets_nothing_when_killed(
     first: int, second: int, data: st.DataObject
 ) -> None:
     limits = Limits(txt_max=504)
-    state = apply({}, manifest.changes({}, ZONE, "us", settled(first), limits))
-    steps = manifest.changes(state, ZONE, "us", settled(second), limits)
+    state = apply({}, ownership.changes({}, ZONE, "us", settled(first), limits))
+    steps = ownership.changes(state, ZONE, "us", settled(second), limits)
     killed = apply(state, steps[: data.draw(st.integers(0, len(steps)))])
     kept = settled(first).settled & settled(second).settled
-    assert kept <= manifest.Manifest.read(killed, ZONE, "us").ours
+    assert kept <= ownership.Manifest.read(killed, ZONE, "us").ours
 
 
 def test_a_list_that_few_names_do_not_hold_says_so() -> None:
     limits = Limits(txt_max=504)
     for count in (1, 27, 300, 900, 20_000):
-        state = apply({}, manifest.changes({}, ZONE, "us", settled(count), limits))
-        names = {*manifest.names(ZONE, 0), *manifest.names(ZONE, 1)}
+        state = apply({}, ownership.changes({}, ZONE, "us", settled(count), limits))
+        names = {*ownership.names(ZONE, 0), *ownership.names(ZONE, 1)}
         part = {key: each for key, each in state.items() if key[0] in names}
-        found = manifest.Manifest.read(part, ZONE, "us")
+        found = ownership.Manifest.read(part, ZONE, "us")
         assert found.mine == settled(count) or found.is_far
-        assert manifest.Manifest.read(state, ZONE, "us").holds(settled(count), limits)
+        assert ownership.Manifest.read(state, ZONE, "us").holds(settled(count), limits)
 
 
 def test_a_policy_that_cannot_wait_is_told() -> None:
     state = done({}, spf_set(*[f"10.{number}.0.1" for number in range(0, 200, 2)]), "us", retire=Retire(today=1))
     made = plan(ZONE, state, spf_set("192.0.2.1"), "us", retire=Retire(today=2))
     assert ["narrows at once" in each.found for each in made.drift] == [True]
-    assert spf_of(apply(state, all_of(made))) == tags.spf(["192.0.2.1"])
+    assert spf_of(apply(state, all_of(made))) == policies.spf(["192.0.2.1"])
 
 
 def test_somebody_elses_second_policy_does_not_end_the_waiting() -> None:
@@ -523,10 +523,10 @@ def test_what_a_service_cannot_hold_is_a_finding_and_rests() -> None:
 def test_a_manifest_fits_what_a_service_holds(txt_max: int) -> None:
     for count in (1, 100, 500, 3000):
         marks = settled(count)
-        leaving = manifest.Marks(frozenset(), dict.fromkeys(marks.settled, 20000))
+        leaving = ownership.Marks(frozenset(), dict.fromkeys(marks.settled, 20000))
         for each in (marks, leaving):
-            state = apply({}, manifest.changes({}, ZONE, "us", each, Limits(txt_max=txt_max)))
-            assert manifest.Manifest.read(state, ZONE, "us").mine == each
+            state = apply({}, ownership.changes({}, ZONE, "us", each, Limits(txt_max=txt_max)))
+            assert ownership.Manifest.read(state, ZONE, "us").mine == each
             assert max(len(value) for each in state.values() for value in each.values) <= txt_max
 
 
@@ -557,19 +557,19 @@ def test_foreign_values_do_not_dilute_the_safety_limit() -> None:
     assert plan(ZONE, {**state, **foreign}, Wanted(()), "us", retire=NOW).percent == 100
 
 
-def settled(count: int) -> manifest.Marks:
-    return manifest.Marks(
-        frozenset(manifest.mark((f"{n}.example.com", "A"), "192.0.2.1") for n in range(count)),
+def settled(count: int) -> ownership.Marks:
+    return ownership.Marks(
+        frozenset(ownership.mark((f"{n}.example.com", "A"), "192.0.2.1") for n in range(count)),
     )
 
 
 @pytest.mark.parametrize("count", [0, 1, 512, 513, 5000, 9000])
 def test_a_manifest_of_any_size_fits_messages(count: int) -> None:
     marks = settled(count)
-    made = manifest.changes({}, ZONE, "us", marks)
+    made = ownership.changes({}, ZONE, "us", marks)
     state = apply({}, made)
-    assert manifest.Manifest.read(state, ZONE, "us").mine == marks
-    assert manifest.changes(state, ZONE, "us", marks) == []
+    assert ownership.Manifest.read(state, ZONE, "us").mine == marks
+    assert ownership.changes(state, ZONE, "us", marks) == []
     assert all(len(value) < 8_000 for each in state.values() for value in each.values)
 
 
@@ -577,10 +577,10 @@ def test_a_manifest_of_any_size_fits_messages(count: int) -> None:
 @given(st.integers(0, 1200), st.integers(0, 1200))
 def test_a_manifest_may_grow_and_shrink_over_its_layouts(first: int, second: int) -> None:
     other = RecordSet.of(f"_mailops.{ZONE}", "TXT", 60, ["v=mailops1; f=them; h=AAAAAAAAAAA"])
-    state = apply({other.key: other}, manifest.changes({other.key: other}, ZONE, "us", settled(first)))
-    state = apply(state, manifest.changes(state, ZONE, "us", settled(second)))
-    assert manifest.Manifest.read(state, ZONE, "us").mine == settled(second)
-    assert manifest.Manifest.read(state, ZONE, "them").ours == {bytes(8)}
+    state = apply({other.key: other}, ownership.changes({other.key: other}, ZONE, "us", settled(first)))
+    state = apply(state, ownership.changes(state, ZONE, "us", settled(second)))
+    assert ownership.Manifest.read(state, ZONE, "us").mine == settled(second)
+    assert ownership.Manifest.read(state, ZONE, "them").ours == {bytes(8)}
 
 
 @pytest.mark.parametrize(
@@ -597,8 +597,8 @@ def test_a_manifest_may_grow_and_shrink_over_its_layouts(first: int, second: int
     ],
 )
 def test_canonical_values(rtype: str, written: str, canonical: str) -> None:
-    assert records.canonical(rtype, written) == canonical
-    assert records.canonical(rtype, records.presentation(rtype, canonical)) == canonical
+    assert rrset.canonical(rtype, written) == canonical
+    assert rrset.canonical(rtype, rrset.presentation(rtype, canonical)) == canonical
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "Sn3lZJTBX6kkg7OdcBUAxOO963GEIyGQqnFTOFYY"}
@@ -57,7 +57,7 @@ class StandIn:
         self.zones = [{"id": ZONE_ID, "name": zone, "type": "full", "status": "active", "plan": {"legacy_id": "free"}}]
         self.made = 0
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         base, path, query = split(url)
         records = f"/client/v4/zones/{ZONE_ID}/dns_records"
         try:
@@ -214,7 +214,7 @@ def _txt(content: str) -> str:
     return " ".join(f'"{text}"' for text in cut)
 
 
-def _page(found: list[Any], query: Mapping[str, str]) -> httpclient.Response:
+def _page(found: list[Any], query: Mapping[str, str]) -> client.Response:
     page, size = int(query.get("page", 1)), min(PAGE_SIZE, int(query.get("per_page", PAGE_SIZE)))
     part = found[(page - 1) * size : page * size]
     info = {"page": page, "per_page": size, "count": len(part), "total_count": len(found)}
@@ -222,8 +222,8 @@ def _page(found: list[Any], query: Mapping[str, str]) -> httpclient.Response:
     return _answer(200, part, info=info)
 
 
-def _answer(status: int, result: Any, errors: Any = (), info: Any = None) -> httpclient.Response:
+def _answer(status: int, result: Any, errors: Any = (), info: Any = None) -> client.Response:
     body = {"success": status < 400, "errors": list(errors), "messages": [], "result": result}
     if info:
         body["result_info"] = info
-    return httpclient.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
+    return client.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())

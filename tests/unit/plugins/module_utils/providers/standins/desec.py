@@ -14,7 +14,7 @@ import dns.exception
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "i-T3b1h_OI-H9ab8tRS98stGtURe"}
@@ -43,7 +43,7 @@ class StandIn:
         ns = self._made({"subname": "", "type": "NS", "ttl": 3600, "records": ["ns1.desec.io.", "ns2.desec.org."]})
         self.rrsets: dict[tuple[str, str], Rrset] = {("", "NS"): ns}
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         base, path, query = split(url)
         if headers.get("Authorization") != f"Token {CREDENTIALS['api_token']}":
             return _answer(401, {"detail": "Invalid token."})
@@ -58,10 +58,10 @@ class StandIn:
         if headers.get("Content-Type") != "application/json":
             return _answer(415, {"detail": "Unsupported media type in request."})
         if len(body or b"") > 1024 * 1024:
-            return httpclient.Response(413, {"content-type": "text/html"}, b"<html>413 Request Entity Too Large</html>")
+            return client.Response(413, {"content-type": "text/html"}, b"<html>413 Request Entity Too Large</html>")
         return self._patch(json.loads(body or b""))
 
-    def _list(self, query: Mapping[str, str]) -> httpclient.Response:
+    def _list(self, query: Mapping[str, str]) -> client.Response:
         found = [
             rrset
             for rrset in reversed(self.rrsets.values())
@@ -83,7 +83,7 @@ class StandIn:
             links["next"] = f"{own}cursor=c{start + PAGE_SIZE}"
         return _answer(200, found[start : start + PAGE_SIZE], links)
 
-    def _patch(self, items: Any) -> httpclient.Response:
+    def _patch(self, items: Any) -> client.Response:
         if not isinstance(items, list):
             return _answer(400, {"non_field_errors": ["Expected a list of items but got dict."]})
         if any(item.get("type") in self.forbidden for item in items):
@@ -202,8 +202,8 @@ def _escaped(byte: int) -> str:
     return chr(byte) if 32 <= byte < 127 else f"\\{byte:03d}"
 
 
-def _answer(status: int, body: Any, links: Mapping[str, str] | None = None) -> httpclient.Response:
+def _answer(status: int, body: Any, links: Mapping[str, str] | None = None) -> client.Response:
     headers = {"content-type": "application/json"}
     if links:
         headers["link"] = ", ".join(f'<{url}>; rel="{label}"' for label, url in links.items())
-    return httpclient.Response(status, headers, json.dumps(body).encode())
+    return client.Response(status, headers, json.dumps(body).encode())

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "dop_v1_7c5b9f3d1e"}
@@ -68,7 +68,7 @@ class StandIn:
         self.records[self.made] = record
         return record
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         base, path, query = split(url)
         try:
             if headers.get("Authorization") != f"Bearer {CREDENTIALS['api_token']}":
@@ -89,7 +89,7 @@ class StandIn:
             record = self.records[number]
             if method == "DELETE":
                 del self.records[number]
-                return httpclient.Response(204, {}, b"")
+                return client.Response(204, {}, b"")
             if method != "PATCH":
                 raise Refused(404, "not_found", "The resource you requested could not be found.")
             record.update(self._checked(json.loads(body or b""), record))
@@ -97,7 +97,7 @@ class StandIn:
         except Refused as error:
             return _json(error.status, {"id": error.word, "message": str(error), "request_id": "4d9d8375"})
 
-    def _list(self, query: Mapping[str, str]) -> httpclient.Response:
+    def _list(self, query: Mapping[str, str]) -> client.Response:
         if set(query) - {"name", "type", "page", "per_page"} or not 1 <= int(query.get("per_page", 20)) <= 200:
             raise Refused(400, "bad_request", "per_page must be between 1 and 200")
         asked = query.get("name")
@@ -175,5 +175,5 @@ def _absolute(name: str, zone: str) -> str:
     return zone if name == "@" else f"{name}.{zone}"
 
 
-def _json(status: int, body: Any) -> httpclient.Response:
-    return httpclient.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
+def _json(status: int, body: Any) -> client.Response:
+    return client.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())

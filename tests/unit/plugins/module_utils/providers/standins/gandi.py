@@ -15,7 +15,7 @@ import dns.exception
 import dns.name
 import dns.rdata
 import dns.rdataclass
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "pat_abc-123"}
@@ -44,7 +44,7 @@ class StandIn:
         ns = [f"ns-{number}-a.gandi.net." for number in (1, 2, 3)]
         self.rrsets: dict[tuple[str, str], Rrset] = {("@", "NS"): self._made("@", "NS", 10800, ns)}
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         if headers.get("Authorization") != f"Bearer {CREDENTIALS['api_token']}":
             return _problem(401, "Unauthorized", "The server could not verify that you authorized to access")
         if not self.allowed:
@@ -62,7 +62,7 @@ class StandIn:
             return self._delete((label, rtype))
         return self._put(method, (label, rtype), json.loads(body or b""))
 
-    def _list(self, query: Mapping[str, str]) -> httpclient.Response:
+    def _list(self, query: Mapping[str, str]) -> client.Response:
         found = [
             rrset
             for rrset in self.rrsets.values()
@@ -71,13 +71,13 @@ class StandIn:
         page, size = int(query.get("page", 1)), min(int(query.get("per_page", 100)), MOST_A_PAGE)
         return _answer(200, found[(page - 1) * size : page * size], {"total-count": str(len(found))})
 
-    def _delete(self, key: tuple[str, str]) -> httpclient.Response:
+    def _delete(self, key: tuple[str, str]) -> client.Response:
         if key not in self.rrsets:
             return _problem(404, "Not Found", "Can't find the DNS record")
         del self.rrsets[key]
-        return httpclient.Response(204, {}, b"")
+        return client.Response(204, {}, b"")
 
-    def _put(self, method: str, key: tuple[str, str], body: Rrset) -> httpclient.Response:
+    def _put(self, method: str, key: tuple[str, str], body: Rrset) -> client.Response:
         errors = self._errors(key, body)
         if errors:
             listed = [{"location": "body", "name": name, "description": text} for name, text in errors]
@@ -129,11 +129,9 @@ class StandIn:
         return ""
 
 
-def _problem(code: int, cause: str, text: str) -> httpclient.Response:
+def _problem(code: int, cause: str, text: str) -> client.Response:
     return _answer(code, {"code": code, "message": text, "object": f"HTTP{cause.replace(' ', '')}", "cause": cause})
 
 
-def _answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> httpclient.Response:
-    return httpclient.Response(
-        status, {"content-type": "application/json", **(headers or {})}, json.dumps(body).encode()
-    )
+def _answer(status: int, body: Any, headers: Mapping[str, str] | None = None) -> client.Response:
+    return client.Response(status, {"content-type": "application/json", **(headers or {})}, json.dumps(body).encode())

@@ -14,7 +14,7 @@ from typing import Any
 import dns.exception
 import dns.rdata
 import dns.rdataclass
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"api_token": "jEheVytlAoFl7F8MqUQ7jAo2hOXASztX"}
@@ -76,7 +76,7 @@ class StandIn:
         }
         return rrset
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         base, path, query = split(url)
         try:
             if headers.get("Authorization") != f"Bearer {CREDENTIALS['api_token']}":
@@ -90,7 +90,7 @@ class StandIn:
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], body: bytes | None, headers: Mapping[str, str]
-    ) -> httpclient.Response:
+    ) -> client.Response:
         self._time_passes(path)
         if (method, path.rpartition("/")[0]) == ("GET", "/actions"):
             return _json(200, {"action": self._action(int(path.rpartition("/")[2]))})
@@ -127,7 +127,7 @@ class StandIn:
         error = {"code": "action_failed", "message": "Action failed"} if status == "error" else None
         return {"id": number, "command": "x", "status": status, "progress": 0, "error": error, "resources": []}
 
-    def _list(self, query: Mapping[str, str]) -> httpclient.Response:
+    def _list(self, query: Mapping[str, str]) -> client.Response:
         if set(query) - {"name", "type", "page", "per_page"} or int(query.get("per_page", 25)) > 100:
             raise Refused(400, "invalid_input", "invalid input in fields", per_page="must be less than or equal to 100")
         found = [each for each in self.rrsets.values() if query.get("name", each["name"]) == each["name"]]
@@ -222,5 +222,5 @@ def _check(rtype: str, value: str) -> None:
         raise Refused(422, "invalid_input", "invalid input in fields", records=f"'{value}': {error}") from None
 
 
-def _json(status: int, body: Any) -> httpclient.Response:
-    return httpclient.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
+def _json(status: int, body: Any) -> client.Response:
+    return client.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())

@@ -17,7 +17,7 @@ import dns.exception
 import dns.name
 import dns.rdata
 import dns.rdataclass
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {
@@ -70,7 +70,7 @@ class StandIn:
         }
         return number
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         base, path, query = split(url)
         if headers.get("X-Ovh-Application") != CREDENTIALS["application_key"]:
             return _problem(403, "INVALID_KEY", "This application key is invalid")
@@ -104,7 +104,7 @@ class StandIn:
 
     def _unsigned(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> httpclient.Response | None:
+    ) -> client.Response | None:
         if headers.get("X-Ovh-Consumer") != CREDENTIALS["consumer_key"]:
             return _problem(403, "INVALID_CREDENTIAL", "This credential is not valid")
         stamp = headers.get("X-Ovh-Timestamp", "")
@@ -129,14 +129,14 @@ class StandIn:
         fields = {"subDomain", "fieldType"} & set(query)
         return [number for number, each in self.records.items() if all(each[field] == query[field] for field in fields)]
 
-    def _post(self, body: Record) -> httpclient.Response:
+    def _post(self, body: Record) -> client.Response:
         wrong = self._wrong(None, body, {"fieldType", "subDomain", "target", "ttl"})
         if wrong:
             return _problem(400, "INVALID_ARGUMENT", wrong)
         number = self.add(body["fieldType"], body.get("subDomain", ""), body["target"], body.get("ttl", 0))
         return _answer(200, self.records[number])
 
-    def _put(self, number: int, body: Record) -> httpclient.Response:
+    def _put(self, number: int, body: Record) -> client.Response:
         wrong = self._wrong(number, {"fieldType": self.records[number]["fieldType"], **body}, {"fieldType", *body})
         if wrong or set(body) - {"subDomain", "target", "ttl"}:
             return _problem(400, "INVALID_ARGUMENT", wrong or "a record takes subDomain, target and ttl")
@@ -179,9 +179,9 @@ class StandIn:
         }
 
 
-def _problem(status: int, code: str, text: str) -> httpclient.Response:
+def _problem(status: int, code: str, text: str) -> client.Response:
     return _answer(status, {"errorCode": code, "httpCode": str(status), "message": text})
 
 
-def _answer(status: int, body: Any) -> httpclient.Response:
-    return httpclient.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
+def _answer(status: int, body: Any) -> client.Response:
+    return client.Response(status, {"content-type": "application/json"}, json.dumps(body).encode())

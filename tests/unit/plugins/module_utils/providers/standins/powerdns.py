@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Key
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.providers.harness import split
 
 CREDENTIALS: dict[str, Any] = {"url": "http://192.0.2.1:8081", "api_key": "a-key"}
@@ -27,17 +27,17 @@ class StandIn:
         self.soa_edit_api = "DEFAULT"
         self.serial = 2026112401
 
-    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> httpclient.Response:
+    def request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> client.Response:
         if headers.get("X-API-Key") != CREDENTIALS["api_key"]:
-            return httpclient.Response(401, {}, b'{"error": "Unauthorized"}')
+            return client.Response(401, {}, b'{"error": "Unauthorized"}')
         base, path, query = split(url)
         if (base, path) != (CREDENTIALS["url"], f"/api/v1/servers/localhost/zones/{self.zone}."):
-            return httpclient.Response(404, {}, b'{"error": "Not Found"}')
+            return client.Response(404, {}, b'{"error": "Not Found"}')
         if method == "GET":
             return self._zone(query)
         return self._patch(body)
 
-    def _zone(self, query: Mapping[str, str]) -> httpclient.Response:
+    def _zone(self, query: Mapping[str, str]) -> client.Response:
         rrsets = [
             rrset
             for rrset in self.rrsets.values()
@@ -47,25 +47,25 @@ class StandIn:
         answer = {"name": f"{self.zone}.", "kind": self.kind, "serial": self.serial, "soa_edit_api": self.soa_edit_api}
         if query.get("rrsets") != "false":
             answer["rrsets"] = rrsets
-        return httpclient.Response(200, {}, json.dumps(answer).encode())
+        return client.Response(200, {}, json.dumps(answer).encode())
 
-    def _patch(self, body: bytes | None) -> httpclient.Response:
+    def _patch(self, body: bytes | None) -> client.Response:
         if len(body or b"") > 2 * 1024 * 1024:
-            return httpclient.Response(400, {}, b"")
+            return client.Response(400, {}, b"")
         new = dict(self.rrsets)
         seen = set()
         for rrset in json.loads(body or b"")["rrsets"]:
             key = (rrset["name"], rrset["type"])
             refusal = self._refusal(rrset) or ("Duplicate RRset" if key in seen else None)
             if refusal:
-                return httpclient.Response(422, {}, json.dumps({"error": refusal}).encode())
+                return client.Response(422, {}, json.dumps({"error": refusal}).encode())
             seen.add(key)
             new.pop(key, None)
             if rrset["changetype"] == "REPLACE" and rrset["records"]:
                 new[key] = {field: rrset[field] for field in ("name", "type", "ttl", "records")}
         self.rrsets = new
         self.serial += bool(self.soa_edit_api)
-        return httpclient.Response(204, {}, b"")
+        return client.Response(204, {}, b"")
 
     def _refusal(self, rrset: dict[str, Any]) -> str | None:
         if not rrset["name"].endswith("."):

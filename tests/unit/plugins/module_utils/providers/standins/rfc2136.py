@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Key
-from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire as dnswire
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire
 
 CREDENTIALS: dict[str, Any] = {"server": "192.0.2.1", "key_name": "k", "key_secret": "c2VjcmV0"}
 OPTIONS: dict[str, Any] = {}
@@ -25,19 +25,19 @@ class StandIn:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stands between the adapter and the wire."""
-        monkeypatch.setattr(dnswire, "transfer", self.transfer)
-        monkeypatch.setattr(dnswire, "update", self.update)
+        monkeypatch.setattr(wire, "transfer", self.transfer)
+        monkeypatch.setattr(wire, "update", self.update)
 
-    def transfer(self, peer: dnswire.Peer, zone: str) -> list[dnswire.Rrset]:
-        return [dnswire.Rrset(*key, ttl, data) for key, (ttl, data) in self.rrsets.items()]
+    def transfer(self, peer: wire.Peer, zone: str) -> list[wire.Rrset]:
+        return [wire.Rrset(*key, ttl, data) for key, (ttl, data) in self.rrsets.items()]
 
-    def update(self, peer: dnswire.Peer, zone: str, edits: list[dnswire.Edit]) -> None:
+    def update(self, peer: wire.Peer, zone: str, edits: list[wire.Edit]) -> None:
         edits = list(edits)
-        assert sum(dnswire.size_of(edit) for edit in edits) < 65000
+        assert sum(wire.size_of(edit) for edit in edits) < 65000
         for edit in edits:
             _ttl, data = self.rrsets.get((edit.name, edit.type), (0, ()))
             if set(data) != set(edit.expected):
-                raise dnswire.Refused("NXRRSET" if edit.expected else "YXRRSET")
+                raise wire.Refused("NXRRSET" if edit.expected else "YXRRSET")
         for edit in edits:
             _ttl, data = self.rrsets.pop((edit.name, edit.type), (0, ()))
             left = tuple(each for each in data if each not in edit.removed)
@@ -45,4 +45,4 @@ class StandIn:
                 self.rrsets[edit.name, edit.type] = (edit.ttl, tuple(dict.fromkeys((*left, *edit.added))))
         if self.lose_next:
             self.lose_next = False
-            raise dnswire.AnswerLost("timed out")
+            raise wire.AnswerLost("timed out")

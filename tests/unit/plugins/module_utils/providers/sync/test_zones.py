@@ -27,8 +27,8 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
 )
 from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import servers
 from ansible_collections.mailops.mta.plugins.module_utils.providers.sync import zones as sync
-from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire as dnswire
-from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
+from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire
+from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,8 +52,8 @@ class Clock:
         self.now += seconds
 
     @property
-    def pace(self) -> httpclient.Pace:
-        return httpclient.Pace(sleep=self.sleep, dice=lambda: 1.0, clock=lambda: self.now)
+    def pace(self) -> client.Pace:
+        return client.Pace(sleep=self.sleep, dice=lambda: 1.0, clock=lambda: self.now)
 
 
 def hosts(count: int, last: int = 1) -> Wanted:
@@ -344,17 +344,17 @@ def test_what_a_service_does_not_let_go_is_told_once_and_the_rest_goes() -> None
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
-        (dnswire.Refused("BADKEY"), Permanent, "refused the key"),
-        (dnswire.Refused("BADSIG"), Permanent, "refused the key"),
-        (dnswire.Refused("BADTIME"), Permanent, "time"),
-        (dnswire.Refused("NOTAUTH"), Permanent, "does not serve"),
-        (dnswire.Refused("REFUSED"), Permanent, "refused"),
-        (dnswire.Refused("NOTIMP"), Permanent, "NOTIMP"),
-        (dnswire.Refused("SERVFAIL"), Faulty, "SERVFAIL"),
-        (dnswire.Refused("NXRRSET"), Conflict, "NXRRSET"),
-        (dnswire.Refused("YXRRSET"), Conflict, "YXRRSET"),
-        (dnswire.NotConnected("refused"), Unreachable, "cannot be reached"),
-        (dnswire.AnswerLost("timed out"), Transient, "no usable answer"),
+        (wire.Refused("BADKEY"), Permanent, "refused the key"),
+        (wire.Refused("BADSIG"), Permanent, "refused the key"),
+        (wire.Refused("BADTIME"), Permanent, "time"),
+        (wire.Refused("NOTAUTH"), Permanent, "does not serve"),
+        (wire.Refused("REFUSED"), Permanent, "refused"),
+        (wire.Refused("NOTIMP"), Permanent, "NOTIMP"),
+        (wire.Refused("SERVFAIL"), Faulty, "SERVFAIL"),
+        (wire.Refused("NXRRSET"), Conflict, "NXRRSET"),
+        (wire.Refused("YXRRSET"), Conflict, "YXRRSET"),
+        (wire.NotConnected("refused"), Unreachable, "cannot be reached"),
+        (wire.AnswerLost("timed out"), Transient, "no usable answer"),
     ],
 )
 def test_refusals_of_updates(
@@ -363,9 +363,9 @@ def test_refusals_of_updates(
     def fail(*_args: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(dnswire, "transfer", fail)
-    monkeypatch.setattr(dnswire, "update", fail)
-    provider = rfc2136.Rfc2136(Access(ZONE), dnswire.Peer("192.0.2.1", key_name="k"))
+    monkeypatch.setattr(wire, "transfer", fail)
+    monkeypatch.setattr(wire, "update", fail)
+    provider = rfc2136.Rfc2136(Access(ZONE), wire.Peer("192.0.2.1", key_name="k"))
     for action in (provider.read, lambda: provider.write([])):
         with pytest.raises(kind, match=says) as caught:
             action()
@@ -380,7 +380,7 @@ def test_a_key_that_cannot_be_one_is_refused(secret: str) -> None:
 
 def test_a_server_without_keys_is_asked_unsigned(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(dnswire, "transfer", lambda peer, zone: seen.append(peer.key()) or [])
+    monkeypatch.setattr(wire, "transfer", lambda peer, zone: seen.append(peer.key()) or [])
     assert rfc2136.open_zone(Access(ZONE, {"server": "192.0.2.1"})).read() == {}
     assert seen == [None]
 

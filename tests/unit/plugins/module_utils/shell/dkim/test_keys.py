@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.key import Key
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import WITHDRAWN, archived
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import KeyStore, StoreError
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import dkim_header as signature
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import dkim_header
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
@@ -59,13 +59,13 @@ class Pair:
             "fingerprint": self.fingerprint,
         }
 
-    def sign(self, fields: list[signature.Field], body: bytes) -> str:
-        body_hash = base64.b64encode(signature.body_hash(body)).decode()
+    def sign(self, fields: list[dkim_header.Field], body: bytes) -> str:
+        body_hash = base64.b64encode(dkim_header.body_hash(body)).decode()
         value = (
             f" v=1; a={self.algorithm}-sha256; c=relaxed/relaxed; d={self.domain}; s={self.selector};\n\t"
             f"h=from:from:to:subject:date:message-id:reply-to; bh={body_hash}; b="
         )
-        signed = signature.signed_bytes(signature.parse(value), fields)
+        signed = dkim_header.signed_bytes(dkim_header.parse(value), fields)
         if self.algorithm == "rsa":
             made = self.private.sign(signed, padding.PKCS1v15(), hashes.SHA256())
         else:
@@ -110,7 +110,7 @@ class Signer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rwb") as stream:
-            fields: list[signature.Field] = []
+            fields: list[dkim_header.Field] = []
             body = b""
             instance = ""
             while True:
@@ -136,7 +136,7 @@ class Signer:
                     self.named.append((dict(fields)["From"].rpartition("@")[2], instance))
                     self._answer(stream, fields, body)
 
-    def _answer(self, stream: Any, fields: list[signature.Field], body: bytes) -> None:
+    def _answer(self, stream: Any, fields: list[dkim_header.Field], body: bytes) -> None:
         domain = dict(fields)["From"].rpartition("@")[2]
         self.shown.append(domain)
         signing = [pair for pair in self.pairs if pair.domain == domain]

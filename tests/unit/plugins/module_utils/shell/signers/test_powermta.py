@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, powermta
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.standin import (
     HOST,
     PowerMta,
@@ -28,23 +27,23 @@ A, OLD, SUB, B = (
 
 class Host(PowerMta):
     def place(self, *keys: Pair) -> list[Path]:
-        held = signer_files.of("powermta", str(self.directory))
+        held = key_files.of("powermta", str(self.directory))
         held.make_directories()
-        signer_files.write([held.file(SigningKey(**key.public), key.pem.encode("ascii")) for key in keys])
+        key_files.write([held.file(SigningKey(**key.public), key.pem.encode("ascii")) for key in keys])
         return [Path(held.path(SigningKey(**key.public))) for key in keys]
 
     def sign(self, *keys: Pair, serial: int = 7) -> None:
         signing = [SigningKey(**key.public) for key in keys]
-        self.change(powermta_dkim.domain_keys(signing, serial, str(self.directory / "keys")))
+        self.change(dkim.domain_keys(signing, serial, str(self.directory / "keys")))
 
     def evidence(self, *domains: str) -> dict[str, Any]:
-        return powermta_evidence.gather(str(self.directory), domains, str(self.root))
+        return powermta.gather(str(self.directory), domains, str(self.root))
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(signer_files, "OWNER", os.geteuid())
-    monkeypatch.setattr(signer_files, "group_id", lambda _name: os.getegid())
+    monkeypatch.setattr(key_files, "OWNER", os.geteuid())
+    monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
     return Host(tmp_path, monkeypatch)
 
 
@@ -119,8 +118,8 @@ def test_nothing_but_whole_keys_with_the_right_rights_sign_and_are_held(host: Ho
     host.sign(A, B, SUB)
     file.chmod(0o644)
     cut.write_bytes(cut.read_bytes()[:-40])
-    held = signer_files.of("rspamd", str(host.directory))
-    signer_files.write([held.file(SigningKey(**curve.public), curve.pem.encode("ascii"))])
+    held = key_files.of("rspamd", str(host.directory))
+    key_files.write([held.file(SigningKey(**curve.public), curve.pem.encode("ascii"))])
     found = host.evidence()
     assert (found["signs"], found["holds"]) == ([B.public], [B.public])
     assert found["unknown"] == ["a.test", "sub.a.test"]
@@ -131,10 +130,10 @@ def test_nothing_but_whole_keys_with_the_right_rights_sign_and_are_held(host: Ho
 def test_a_configuration_that_signs_nothing_or_cannot_be_read_tells_nothing(host: Host) -> None:
     host.place(A)
     main, conf_d = str(host.root / "config"), str(host.root / "conf.d")
-    keys = {str(path): signer_files.of("powermta", str(host.directory)).one(path.name) for path in host.place(A)}
+    keys = {str(path): key_files.of("powermta", str(host.directory)).one(path.name) for path in host.place(A)}
     (path,) = keys
     texts = {main: f"include {conf_d}/*.conf\n", f"{conf_d}/90-local-x.conf": f"domain-key s2,a.test,{path}\n"}
-    judge = powermta_evidence.judge
+    judge = powermta.judge
     assert judge({**texts, f"{conf_d}/10-host.conf": HOST}, main, ["a.test"], keys)[0] == [SigningKey(**A.public)]
     for text in (
         "# nothing\n",
@@ -148,7 +147,7 @@ def test_a_configuration_that_signs_nothing_or_cannot_be_read_tells_nothing(host
 
 def test_a_fragment_that_tells_no_state_is_told(host: Host) -> None:
     host.set_up()
-    host.change({powermta_dkim.FRAGMENT: "# by hand\n"})
+    host.change({dkim.FRAGMENT: "# by hand\n"})
     found = host.evidence("a.test")
     assert found["serial"] is None
     assert "70-dkim.conf" in found["problems"][0]

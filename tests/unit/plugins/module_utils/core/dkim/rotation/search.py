@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.dkim.rotation.world import (
     Broken,
     Case,
@@ -36,7 +36,7 @@ class Found:
         return found if self.broken is None else f"{found}: {self.broken} after: {'; '.join(self.trace)}"
 
 
-def explore(case: Case, version: ModuleType = rotation) -> Found:
+def explore(case: Case, version: ModuleType = life) -> Found:
     """Tick after tick, everything that may happen; from every world there must be a way to rest."""
     begin = time.perf_counter()
     machine = Machine(version, case)
@@ -108,7 +108,7 @@ def changed(source: str, *changes: tuple[str, str]) -> ModuleType:
 def walk(case: Case, chance: random.Random, steps: int) -> Found:
     """One way through a larger world, by chance: a tick, a run, or anything else."""
     begin = time.perf_counter()
-    machine = Machine(rotation, case)
+    machine = Machine(life, case)
     labels: list[str] = []
     broken = None
     try:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.life import (
     ACTIVE,
     NEW,
@@ -43,7 +43,7 @@ def key(number: int, state: str, **changes: Any) -> KeyState:
         name=f"{selector}._domainkey.tx.example.com",
         alias=None,
         state=state,
-        because=rotation.AGE,
+        because=life.AGE,
         record=text,
         fingerprint=keys.fingerprint_of_record(text) or "",
         bits=2048,
@@ -81,13 +81,13 @@ def went(
     held: list[KeyState], evidence: Evidence, *, at: int = 0, policy: Policy = POLICY, wall: int = 0
 ) -> list[tuple[str, str]]:
     """Selector and state of what moved in a step, ``at`` seconds from now, with the wall's clock ``wall`` ahead."""
-    step = rotation.step(held, policy, Now(NOW.wall + at + wall, NOW.steady + at), evidence)
+    step = life.step(held, policy, Now(NOW.wall + at + wall, NOW.steady + at), evidence)
     return [(action.key.selector, action.key.state) for action in step.actions if action.kind != "note"]
 
 
 def waits(held: list[KeyState], evidence: Evidence, policy: Policy = POLICY) -> str:
     return "; ".join(
-        f"{wait.selector}: {wait.what} {wait.remedy}" for wait in rotation.step(held, policy, NOW, evidence).waits
+        f"{wait.selector}: {wait.what} {wait.remedy}" for wait in life.step(held, policy, NOW, evidence).waits
     )
 
 
@@ -96,7 +96,7 @@ TEXT = COMING.record or ""
 
 
 def test_a_series_without_a_key_gets_one() -> None:
-    step = rotation.step([], POLICY, NOW, Evidence())
+    step = life.step([], POLICY, NOW, Evidence())
     assert [(action.kind, action.key.selector, action.key.state) for action in step.actions] == [
         ("make", "mail-20260101", NEW)
     ]
@@ -118,9 +118,9 @@ def test_a_new_key_is_published_where_nothing_else_stands(texts: tuple[str, ...]
 
 def test_a_selector_that_holds_another_key_is_given_up_and_nothing_is_overwritten() -> None:
     new = key(1, NEW)
-    step = rotation.step([new], POLICY, NOW, Evidence(shows(new, TEXT, "")))
+    step = life.step([new], POLICY, NOW, Evidence(shows(new, TEXT, "")))
     assert (step.actions[0].key.selector, step.actions[0].key.state) == ("s1", WITHDRAWN)
-    assert not rotation.records(rotation.after([new], step.actions[:1]), POLICY)
+    assert not life.records(life.after([new], step.actions[:1]), POLICY)
 
 
 def test_a_first_key_is_used_as_soon_as_every_server_shows_it() -> None:
@@ -166,7 +166,7 @@ def test_a_clock_that_is_set_ahead_shortens_no_wait() -> None:
 @pytest.mark.parametrize("texts", [(TEXT, ""), ("", None)])
 def test_the_time_for_which_it_was_seen_begins_anew_after_a_no(texts: tuple[Optional[str], ...]) -> None:
     held = [OLD, COMING]
-    held = list(rotation.after(held, rotation.step(held, POLICY, NOW, Evidence(shows(COMING, *texts))).actions))
+    held = list(life.after(held, life.step(held, POLICY, NOW, Evidence(shows(COMING, *texts))).actions))
     assert held[1].seen_since is None
 
 
@@ -216,12 +216,12 @@ def test_where_proof_is_wanted_a_key_retires_after_a_receiver_has_seen_the_next(
 
 
 def test_a_compromised_key_is_revoked_when_hosts_have_left_it_and_not_before() -> None:
-    asked = rotation.after([OLD], rotation.ask([OLD], POLICY, NOW, rotation.COMPROMISED).actions)
-    assert rotation.signing(asked, POLICY) == asked[0]
+    asked = life.after([OLD], life.ask([OLD], POLICY, NOW, life.COMPROMISED).actions)
+    assert life.signing(asked, POLICY) == asked[0]
     held = [asked[0], USED]
-    step = rotation.step(held, POLICY, NOW, Evidence(seen(*held), {"mta1": signs(USED), "mta2": signs(USED)}))
-    held = list(rotation.after(held, step.actions))
-    assert (held[0].state, held[0].text) == (RETIRING, rotation.names.REVOKED_KEY)
+    step = life.step(held, POLICY, NOW, Evidence(seen(*held), {"mta1": signs(USED), "mta2": signs(USED)}))
+    held = list(life.after(held, step.actions))
+    assert (held[0].state, held[0].text) == (RETIRING, life.names.REVOKED_KEY)
 
 
 GONE = key(1, RETIRING, quiet_since=NOW.steady)
@@ -246,7 +246,7 @@ def test_a_retired_key_stays_while_mail_may_need_it(signers: dict[str, Signer], 
 def test_the_time_to_keep_it_begins_anew_after_a_host_was_away() -> None:
     held: list[KeyState] = [GONE, USED]
     away = Evidence(seen(GONE, USED), {"mta1": signs(USED)})
-    held = list(rotation.after(held, rotation.step(held, POLICY, NOW, away).actions))
+    held = list(life.after(held, life.step(held, POLICY, NOW, away).actions))
     back = Evidence(seen(GONE, USED), {"mta1": signs(USED), "mta2": signs(USED)})
     assert went(held, back, at=KEEP) == []
 
@@ -275,7 +275,7 @@ def test_slots_are_used_in_turn_and_not_before_dns_is_clear_of_them() -> None:
 
 
 def test_steady_time_is_that_of_the_uptime_within_a_boot_and_never_goes_back() -> None:
-    last = rotation.Tick(wall=1000, boot="a", uptime=50, steady=7)
-    assert rotation.steady_seconds(None, last) == 0
-    assert rotation.steady_seconds(last, rotation.Tick(wall=99_999, boot="a", uptime=60)) == 17
-    assert rotation.steady_seconds(last, rotation.Tick(wall=900, boot="b", uptime=3)) >= 7
+    last = life.Tick(wall=1000, boot="a", uptime=50, steady=7)
+    assert life.steady_seconds(None, last) == 0
+    assert life.steady_seconds(last, life.Tick(wall=99_999, boot="a", uptime=60)) == 17
+    assert life.steady_seconds(last, life.Tick(wall=900, boot="b", uptime=3)) >= 7

@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass, field, replace
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life as rotation
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation import life
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.dkim.rotation.search import changed, explore
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.dkim.rotation.world import Case
 
@@ -316,7 +316,7 @@ MUTANTS = [
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_model_catches(mutant: Mutant) -> None:
-    found = explore(mutant.case, changed(inspect.getsource(rotation), *mutant.changes))
+    found = explore(mutant.case, changed(inspect.getsource(life), *mutant.changes))
     assert found.broken is not None, f"{mutant.name} survives: {found}"
     print(f"{mutant.name}: law {found.broken.law}, {len(found.trace)} events, {found}")
     assert found.broken.law in mutant.laws, str(found)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys as core
 
 DAY = 86400
 WALL = 1_800_000_000  # 2027-01-15

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as postfix
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,17 +67,17 @@ KNOWN = ("smtpd_forbid_bare_newline", "smtpd_forbid_unauth_pipelining")
 
 @pytest.fixture(scope="module")
 def fleet():
-    parsed, findings = fleet_file.parse(DOCUMENT)
+    parsed, findings = parse.parse(DOCUMENT)
     assert parsed is not None, findings
     return parsed
 
 
 def instance(fleet, host, name):
-    return next(found for found in postfix.instances(fleet, host) if found["name"] == name)
+    return next(found for found in instances.instances(fleet, host) if found["name"] == name)
 
 
 def texts(data, **more):
-    return postfix.files(data, **{"settings": {}, "known": KNOWN, **more})
+    return instances.files(data, **{"settings": {}, "known": KNOWN, **more})
 
 
 @pytest.mark.parametrize("name", ["postfix-bulk", "postfix-front"])
@@ -85,7 +85,7 @@ def test_an_instance_looks_as_it_did(fleet, name):
     picture = []
     for file, text in texts(instance(fleet, "mta1", name)).items():
         lines = [line for line in text.splitlines() if not line.startswith("mailops_slots_")]
-        if file == postfix.SHARES:
+        if file == instances.SHARES:
             lines = [line for line in lines if re.search(r"-(00|74|75|99) ", line)]
         picture += [f"===== {file}", *(line[:200] for line in lines)]
     path = GOLDEN / f"{name}.txt"
@@ -95,9 +95,9 @@ def test_an_instance_looks_as_it_did(fleet, name):
 
 
 def test_a_host_gets_its_own_instances_and_they_survive_json(fleet):
-    assert [found["name"] for found in postfix.instances(fleet, "mta1")] == ["postfix-bulk", "postfix-front"]
-    assert [found["name"] for found in postfix.instances(fleet, "mta2")] == ["postfix-alerts", "postfix-front"]
-    found = postfix.instances(fleet, "mta1")
+    assert [found["name"] for found in instances.instances(fleet, "mta1")] == ["postfix-bulk", "postfix-front"]
+    assert [found["name"] for found in instances.instances(fleet, "mta2")] == ["postfix-alerts", "postfix-front"]
+    found = instances.instances(fleet, "mta1")
     assert json.loads(json.dumps(found)) == found
 
 
@@ -113,7 +113,7 @@ def test_every_transport_binds_all_families_that_it_may_use(fleet):
 def test_nothing_in_a_stream_can_send_without_a_bound_address(fleet):
     services = instance(fleet, "mta1", "postfix-bulk")["services"]
     assert {service["service"] for service in services if service["command"] in ("smtp", "lmtp", "local", "pipe")} == {
-        name for name in (service["service"] for service in services) if name.startswith(postfix.TRANSPORT_PREFIX)
+        name for name in (service["service"] for service in services) if name.startswith(instances.TRANSPORT_PREFIX)
     }
 
 
@@ -154,7 +154,7 @@ def test_a_stranger_is_refused_before_the_recipient_and_again_at_data(fleet, nam
         assert client[0] == "permit_mynetworks"
         assert " static:{521 5.7.1 " in client[1]
     limit = int(settings["smtpd_client_connection_count_limit"])
-    assert limit == (postfix.STRANGER_CONNECTIONS if logins else 0)
+    assert limit == (instances.STRANGER_CONNECTIONS if logins else 0)
 
 
 RECEIVED = (
@@ -178,7 +178,7 @@ def header_check(table, field):
 def test_receivers_see_no_received_field_of_an_application_where_the_file_says_so():
     document = copy.deepcopy(DOCUMENT)
     document["streams"]["bulk"]["remove_received"] = True
-    parsed, _findings = fleet_file.parse(document)
+    parsed, _findings = parse.parse(document)
     table = instance(parsed, "mta1", "postfix-bulk")["tables"]["header.pcre"]
     own = header_check(table, RECEIVED.format(host="mta1.news.example.com"))
     assert own == (
@@ -189,7 +189,7 @@ def test_receivers_see_no_received_field_of_an_application_where_the_file_says_s
         assert header_check(table, RECEIVED.format(host=host)) == "IGNORE"
     assert header_check(table, "Received: (qmail 1 invoked by uid 2); 1 Jan 2026 00:00:00 -0000") == "IGNORE"
     assert header_check(table, "Subject: Received: from me") is None
-    assert "Received" not in instance(fleet_file.parse(DOCUMENT)[0], "mta1", "postfix-bulk")["tables"]["header.pcre"]
+    assert "Received" not in instance(parse.parse(DOCUMENT)[0], "mta1", "postfix-bulk")["tables"]["header.pcre"]
 
 
 def shares_of(**holders):
@@ -209,7 +209,7 @@ def shares_of(**holders):
 )
 def test_no_slot_is_drawn_whose_service_is_not_there_yet(before, after, interim):
     running = "a unix - - n - - smtp\na2 unix - - n - - smtp\n"
-    assert postfix.interim_shares(shares_of(**before), shares_of(**after), running) == shares_of(**interim)
+    assert instances.interim_shares(shares_of(**before), shares_of(**after), running) == shares_of(**interim)
 
 
 def test_a_new_address_gets_nothing_before_the_reload_and_its_share_after(fleet):
@@ -217,11 +217,11 @@ def test_a_new_address_gets_nothing_before_the_reload_and_its_share_after(fleet)
     document["streams"]["bulk"]["addresses"].append({"ip": "203.0.113.22", "host": "mta1", "share": 4})
     document["receivers"] = {"partner": {"domains": ["partner.example.org"]}}
     before = texts(instance(fleet, "mta1", "postfix-bulk"))
-    after = texts(instance(fleet_file.parse(document)[0], "mta1", "postfix-bulk"))
-    services = {block.service for block in postfix.blocks(before["master.cf"])}
+    after = texts(instance(parse.parse(document)[0], "mta1", "postfix-bulk"))
+    services = {block.service for block in instances.blocks(before["master.cf"])}
     interim = dict(
         line.split(" ", 1)
-        for line in postfix.interim_shares(before["shares"], after["shares"], before["master.cf"]).splitlines()
+        for line in instances.interim_shares(before["shares"], after["shares"], before["master.cf"]).splitlines()
     )
     wanted = dict(line.split(" ", 1) for line in after["shares"].splitlines())
     assert set(interim) == set(wanted)
@@ -240,17 +240,17 @@ addresses = st.lists(
 
 @given(addresses)
 def test_slots_are_all_held_and_in_proportion(pool):
-    held = postfix.shares("google", pool)
-    assert sum(held.values()) == postfix.SLOTS
+    held = instances.shares("google", pool)
+    assert sum(held.values()) == instances.SLOTS
     total = sum(address.share for address in pool)
     if not total:
-        assert set(held) == {postfix.DRAINED}
+        assert set(held) == {instances.DRAINED}
         return
     for address in pool:
-        exact = address.share * postfix.SLOTS / total
-        assert abs(held.get(f"{postfix.transport(address, 'google')}:", 0) - exact) < 1
+        exact = address.share * instances.SLOTS / total
+        assert abs(held.get(f"{instances.transport(address, 'google')}:", 0) - exact) < 1
         if not address.share:
-            assert f"{postfix.transport(address, 'google')}:" not in held
+            assert f"{instances.transport(address, 'google')}:" not in held
 
 
 def test_a_change_of_shares_needs_no_reload(fleet):
@@ -258,7 +258,7 @@ def test_a_change_of_shares_needs_no_reload(fleet):
     moved = {**data, "shares": {group: dict(reversed(list(held.items()))) for group, held in data["shares"].items()}}
     before, after = texts(data), texts(moved)
     assert before != after
-    assert postfix.effort(before, after, postfix.lmdb_names(data)) == postfix.NOTHING
+    assert instances.effort(before, after, instances.lmdb_names(data)) == instances.NOTHING
 
 
 def test_a_change_of_settings_needs_a_reload_and_of_protocols_a_restart(fleet):
@@ -266,12 +266,12 @@ def test_a_change_of_settings_needs_a_reload_and_of_protocols_a_restart(fleet):
     before = texts(data)
     reloaded = texts(data, settings={"queue_run_delay": "10s"})
     restarted = texts(data, settings={"inet_protocols": "ipv4"})
-    tables = postfix.lmdb_names(data)
-    assert postfix.effort(before, before, tables) == postfix.NOTHING
-    assert postfix.effort(before, reloaded, tables) == postfix.RELOAD
-    assert postfix.effort(before, restarted, tables) == postfix.RESTART
+    tables = instances.lmdb_names(data)
+    assert instances.effort(before, before, tables) == instances.NOTHING
+    assert instances.effort(before, reloaded, tables) == instances.RELOAD
+    assert instances.effort(before, restarted, tables) == instances.RESTART
     shuffled = {**before, "senders.pcre": "".join(reversed(before["senders.pcre"].splitlines(keepends=True)))}
-    assert postfix.effort(before, shuffled, tables) == postfix.RELOAD  # the order of a pcre table has a meaning
+    assert instances.effort(before, shuffled, tables) == instances.RELOAD  # the order of a pcre table has a meaning
 
 
 def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet):
@@ -279,17 +279,17 @@ def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet)
     gone = "out-203-0-113-21-"
     document = copy.deepcopy(DOCUMENT)
     del document["streams"]["bulk"]["addresses"][1]
-    less = instance(fleet_file.parse(document)[0], "mta1", "postfix-bulk")
+    less = instance(parse.parse(document)[0], "mta1", "postfix-bulk")
     before = texts(whole)
 
     def step(current, now):
-        retired = postfix.retire(current["master.cf"], less, now=now, patience_seconds=600)
-        kept = postfix.retired_settings(current["main.cf"], retired)
+        retired = instances.retire(current["master.cf"], less, now=now, patience_seconds=600)
+        kept = instances.retired_settings(current["main.cf"], retired)
         return texts(less, settings=kept, retired=retired)
 
     first = step(before, 1000)
     assert gone in first["master.cf"]
-    assert postfix.effort(before, first, postfix.lmdb_names(less)) == postfix.NOTHING
+    assert instances.effort(before, first, instances.lmdb_names(less)) == instances.NOTHING
     assert step(first, 1001) == first == step(first, 1599)
     last = step(first, 1600)
     assert gone not in last["master.cf"]
@@ -299,7 +299,7 @@ def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet)
 
 def test_a_drained_instance_keeps_everything_but_its_listeners(fleet):
     master_cf = texts(instance(fleet, "mta1", "postfix-bulk"))["master.cf"]
-    before, after = postfix.blocks(master_cf), postfix.blocks(postfix.without_listeners(master_cf))
+    before, after = instances.blocks(master_cf), instances.blocks(instances.without_listeners(master_cf))
     kept = [block for block in before if block.type != "inet"]
     assert [block.service for block in after] == [block.service for block in kept]
     assert len(after) < len(before)
@@ -311,7 +311,7 @@ def test_a_drained_instance_keeps_everything_but_its_listeners(fleet):
 
 def test_bound_addresses_are_found(fleet):
     master_cf = texts(instance(fleet, "mta1", "postfix-bulk"))["master.cf"]
-    assert {names.address(ip) for ip in postfix.bound_addresses(master_cf)} == {
+    assert {names.address(ip) for ip in instances.bound_addresses(master_cf)} == {
         "203.0.113.20",
         "203.0.113.21",
         "2001:db8::20",
@@ -332,8 +332,8 @@ def test_senders_of_other_streams_are_refused_and_returns_are_rewritten(fleet):
 def queue_settings(seconds):
     document = copy.deepcopy(DOCUMENT)
     document["streams"]["alerts"]["queue_life_seconds"] = seconds
-    parsed, _findings = fleet_file.parse(document)
-    by_name = {each["name"]: each["main_cf"] for each in postfix.instances(parsed, "mta2")}
+    parsed, _findings = parse.parse(document)
+    by_name = {each["name"]: each["main_cf"] for each in instances.instances(parsed, "mta2")}
     assert "maximal_queue_lifetime" not in by_name["postfix-front"]  # what waits there is signed behind it
     usual = {"minimal_backoff_time": "300s", "maximal_backoff_time": "4000s", "queue_run_delay": "300s"}
     settings = {**usual, **by_name["postfix-alerts"]}
@@ -347,7 +347,7 @@ def test_mail_leaves_the_queue_by_the_time_that_keys_wait_for(seconds):
     assert found["maximal_queue_lifetime"] == found["bounce_queue_lifetime"] == seconds
     assert 0 < found["minimal_backoff_time"] <= found["maximal_backoff_time"] <= 4000
     late = found["maximal_backoff_time"] + found["queue_run_delay"]
-    assert postfix.last_try_seconds(seconds) == seconds + late
+    assert instances.last_try_seconds(seconds) == seconds + late
     assert late <= seconds / 5
 
 
@@ -359,5 +359,5 @@ def test_the_front_feeds_the_host_that_sends():
     ]
     for share, port_of in ((0, "forward-host:[10.0.0.11]:2528"), (1, "forward:[127.0.0.1]:2528")):
         document["streams"]["alerts"]["addresses"][0]["share"] = share
-        front = instance(fleet_file.parse(document)[0], "mta2", "postfix-front")
+        front = instance(parse.parse(document)[0], "mta2", "postfix-front")
         assert f"FILTER {port_of}\n" in front["tables"]["header.pcre"]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import (
     Directive,
@@ -121,7 +121,7 @@ def configuration(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def judged(texts: Mapping[str, str]) -> list[Finding]:
-    return powermta_checks.check(configuration(texts))
+    return checks.check(configuration(texts))
 
 
 @dataclass

@@ -9,9 +9,7 @@ from typing import Optional
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort as powermta_set
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, effort, syntax
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import tree as powermta_tree
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.dkim import Choice, Keys, Reference
 from hypothesis import given
@@ -21,7 +19,7 @@ LABEL = st.sampled_from(["a", "bb", "c-c", "xn--9ca"])
 DOMAIN = st.lists(LABEL, min_size=1, max_size=4).map(lambda labels: ".".join([*labels, "test"]))
 PLACE = "/etc/pmta/dkim/keys"
 FINGERPRINT = "0123456789abcdef" * 2
-STATE = {powermta_dkim.FRAGMENT: "# state 1 of the key store\n"}
+STATE = {dkim.FRAGMENT: "# state 1 of the key store\n"}
 SIGNS = "<domain *>\n    dkim-sign yes\n</domain>\n"
 
 
@@ -33,7 +31,7 @@ KEYS = st.lists(st.builds(key, domain=DOMAIN, selector=LABEL), max_size=8, uniqu
 
 
 def tree(text: str) -> powermta_tree.Tree:
-    document = powermta_syntax.parse(text)
+    document = syntax.parse(text)
     assert document.findings == ()
     return powermta_tree.build(document.nodes, "config")
 
@@ -47,30 +45,28 @@ def of_one_stream(files: dict[str, str]) -> powermta_tree.Tree:
     names = sorted((name for name in files if name.endswith(".keys")), key=len, reverse=True)
     texts = {f"/c/{name}": text for name, text in files.items()}
     lines = "".join(f"    include /c/{name}\n" for name in names)
-    document = powermta_syntax.load({"/c/config": f"<virtual-mta v>\n{lines}</virtual-mta>\n", **texts}, "/c/config")
+    document = syntax.load({"/c/config": f"<virtual-mta v>\n{lines}</virtual-mta>\n", **texts}, "/c/config")
     assert document.findings == ()
     return powermta_tree.build(document.nodes, "/c/config")
 
 
 @given(keys=KEYS, serial=st.integers(0, 10**12))
 def test_the_files_can_be_read_back_and_have_one_text(keys: list[SigningKey], serial: int) -> None:
-    files = powermta_dkim.domain_keys(keys, serial, PLACE)
-    found = powermta_dkim.installed(files)
+    files = dkim.domain_keys(keys, serial, PLACE)
+    found = dkim.installed(files)
     assert found.serial == serial
     assert sorted((one.domain, one.selector, one.path) for one in found.references) == sorted(
         (one.domain, one.selector, path(one)) for one in keys
     )
-    assert powermta_dkim.domain_keys(reversed(keys), serial, PLACE) == files
-    assert all(powermta_syntax.parse(text).findings == () for text in files.values())
+    assert dkim.domain_keys(reversed(keys), serial, PLACE) == files
+    assert all(syntax.parse(text).findings == () for text in files.values())
 
 
 @given(keys=KEYS)
 def test_no_key_is_one_of_the_whole_file_and_each_is_in_that_of_its_domain(keys: list[SigningKey]) -> None:
-    files = powermta_dkim.domain_keys(keys, 1, PLACE, ["none.test"], files=["dkim-before.test.keys"])
+    files = dkim.domain_keys(keys, 1, PLACE, ["none.test"], files=["dkim-before.test.keys"])
     assert not [name for name, text in files.items() if name.endswith(".conf") and "domain-key" in text]
-    held = {
-        name: [one.domain for one in powermta_dkim.installed({**STATE, name: files[name]}).references] for name in files
-    }
+    held = {name: [one.domain for one in dkim.installed({**STATE, name: files[name]}).references] for name in files}
     assert {name: domains for name, domains in held.items() if domains} == {
         f"dkim-{one.domain}.keys": [one.domain] for one in keys
     }
@@ -79,7 +75,7 @@ def test_no_key_is_one_of_the_whole_file_and_each_is_in_that_of_its_domain(keys:
 
 @given(keys=KEYS)
 def test_every_domain_has_its_own_key_before_those_of_domains_above(keys: list[SigningKey]) -> None:
-    choice = Choice(of_one_stream(powermta_dkim.domain_keys(keys, 1, PLACE)))
+    choice = Choice(of_one_stream(dkim.domain_keys(keys, 1, PLACE)))
     for one in keys:
         assert choice.of(one.domain) == Reference(one.selector, one.domain, path(one))
 
@@ -88,7 +84,7 @@ def test_every_domain_has_its_own_key_before_those_of_domains_above(keys: list[S
 def test_a_domain_without_a_key_of_its_own_is_signed_for_by_none(keys: list[SigningKey], domain: str) -> None:
     if domain not in {one.domain for one in keys}:
         with pytest.raises(ValueError, match=r"leaves unsigned|is signed for"):
-            Choice(of_one_stream(powermta_dkim.domain_keys(keys, 1, PLACE))).of(domain)
+            Choice(of_one_stream(dkim.domain_keys(keys, 1, PLACE))).of(domain)
 
 
 LINES = st.lists(st.tuples(LABEL, st.one_of(DOMAIN, st.just("*"))), max_size=8)
@@ -130,32 +126,32 @@ def test_a_domain_is_known_only_where_all_that_name_it_lead_to_its_key(
     ],
 )
 def test_lines_of_others_are_read_as_powermta_reads_them(line: str, expected: Reference) -> None:
-    (node,) = powermta_syntax.parse(line).nodes
-    assert isinstance(node, powermta_syntax.Directive)
-    assert powermta_dkim.reference(node) == expected
+    (node,) = syntax.parse(line).nodes
+    assert isinstance(node, syntax.Directive)
+    assert dkim.reference(node) == expected
 
 
 def test_a_new_state_alone_is_no_reason_for_a_reload() -> None:
     before, after, other = (
-        powermta_dkim.domain_keys([key("a.test", selector)], serial, PLACE)
+        dkim.domain_keys([key("a.test", selector)], serial, PLACE)
         for selector, serial in (("s1", 1), ("s1", 2), ("s2", 2))
     )
-    assert powermta_set.effort(before, after)[0] == powermta_set.LOAD
-    assert powermta_set.effort(after, other)[0] == powermta_set.RELOAD
+    assert effort.effort(before, after)[0] == effort.LOAD
+    assert effort.effort(after, other)[0] == effort.RELOAD
 
 
 def test_what_powermta_cannot_sign_with_is_refused() -> None:
     with pytest.raises(ValueError, match="RSA"):
-        powermta_dkim.domain_keys([key("a.test", algorithm="ed25519")], 1, PLACE)
+        dkim.domain_keys([key("a.test", algorithm="ed25519")], 1, PLACE)
     with pytest.raises(ValueError, match="one key of a domain"):
-        powermta_dkim.domain_keys([key("a.test", "s1"), key("a.test", "s2")], 1, PLACE)
+        dkim.domain_keys([key("a.test", "s1"), key("a.test", "s2")], 1, PLACE)
 
 
 def test_no_fragment_is_not_the_same_as_one_that_tells_no_state() -> None:
-    assert powermta_dkim.installed({}) == Keys(None)
+    assert dkim.installed({}) == Keys(None)
     for broken in ("", "# state x of the key store\n", "# state 1 of the key store\n# state 2 of the key store\n"):
         with pytest.raises(ValueError, match="state"):
-            powermta_dkim.installed({powermta_dkim.FRAGMENT: broken})
+            dkim.installed({dkim.FRAGMENT: broken})
 
 
 @pytest.mark.parametrize(
@@ -167,11 +163,11 @@ def test_no_fragment_is_not_the_same_as_one_that_tells_no_state() -> None:
     ],
 )
 def test_what_has_other_keys_sign_is_a_doubt(line: str) -> None:
-    assert powermta_dkim.doubts(tree(SIGNS)) == []
-    assert len(powermta_dkim.doubts(tree(SIGNS + line))) == 1
-    assert powermta_dkim.doubts(tree(SIGNS + "<domain b.test>\n    dkim-identity strict-from\n</domain>\n")) == []
+    assert dkim.doubts(tree(SIGNS)) == []
+    assert len(dkim.doubts(tree(SIGNS + line))) == 1
+    assert dkim.doubts(tree(SIGNS + "<domain b.test>\n    dkim-identity strict-from\n</domain>\n")) == []
 
 
 def test_nothing_signs_where_no_section_says_so() -> None:
     for text in ("", "<domain *>\n    dkim-sign no\n</domain>\n"):
-        assert "unsigned" in powermta_dkim.doubts(tree(text))[0]
+        assert "unsigned" in dkim.doubts(tree(text))[0]

@@ -17,7 +17,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.effort import holds_secret
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import sections, unquoted, values
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.values import rate
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 from ansible_collections.mailops.mta.plugins.modules.powermta_configuration import PASSWORD
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
     DOCUMENT,
@@ -487,6 +487,6 @@ def test_a_number_sign_and_a_slash_stay_in_a_regular_expression():
 
 
 def test_what_the_fleet_file_says_of_engines_is_kept():
-    parsed, findings = fleet_file.parse(DOCUMENT)
+    parsed, findings = parse.parse(DOCUMENT)
     assert [str(one.where) for one in findings] == ["hosts.mta1.engine"]
     assert parsed.streams["bulk"].dkim.algorithms == ("rsa",)

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import queue as names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import status
 from hypothesis import given
 from hypothesis import strategies as st
 
 READERS: list[Callable[[Any], Any]] = [
-    core.queues,
-    core.vmtas,
-    core.disabled_sources,
-    core.listed,
-    core.status,
-    core.version,
-    core.licence,
-    core.settings,
+    status.queues,
+    status.vmtas,
+    status.disabled_sources,
+    status.listed,
+    status.status,
+    status.version,
+    status.licence,
+    status.settings,
 ]
 KEYS = st.sampled_from(
     ["data", "status", "message", "queue", "queues", "vmta", "sources", "name", "rcp", "paused", "mode", "mta", "ip"]
@@ -55,20 +55,20 @@ def test_nothing_raises_and_what_is_not_understood_is_said(parsed: Any) -> None:
     for read in READERS:
         found, findings = read(parsed)
         assert found is not None or findings, read.__name__
-    assert all(": " in line for line in core.shape(parsed))
+    assert all(": " in line for line in status.shape(parsed))
 
 
 @given(JSON)
 def test_a_table_can_be_made_of_all_that_was_read(parsed: Any) -> None:
     found = {
-        "version": core.version(parsed)[0],
-        "status": core.status(parsed)[0],
-        "queues": core.queues(parsed)[0],
-        "vmtas": core.vmtas(parsed)[0],
-        "disabled_sources": core.disabled_sources(parsed)[0],
-        "licence": core.licence(parsed)[0],
+        "version": status.version(parsed)[0],
+        "status": status.status(parsed)[0],
+        "queues": status.queues(parsed)[0],
+        "vmtas": status.vmtas(parsed)[0],
+        "disabled_sources": status.disabled_sources(parsed)[0],
+        "licence": status.licence(parsed)[0],
     }
-    assert all(isinstance(line, str) for line in core.lines(found, core.queues(parsed)[1]))
+    assert all(isinstance(line, str) for line in status.lines(found, status.queues(parsed)[1]))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_table_can_be_made_of_all_that_was_read(parsed: Any) -> None:
     ],
 )
 def test_one_queue_however_it_is_wrapped(parsed: Any) -> None:
-    found, findings = core.queues(parsed)
+    found, findings = status.queues(parsed)
     assert findings == ()
     assert found is not None
     assert [(each["name"], each["recipients"], each["kilobytes"]) for each in found] == [("a.test/v", 77, 1.5)]
@@ -102,7 +102,7 @@ def test_a_whole_queue() -> None:
         "priority": 50,
         "rcptEvents": [{"rcpt": "someone@a.test"}],
     }
-    found, findings = core.queues({"data": {"queues": [entry]}})
+    found, findings = status.queues({"data": {"queues": [entry]}})
     assert findings == ()
     assert found == [
         {
@@ -121,12 +121,12 @@ def test_a_whole_queue() -> None:
 
 @pytest.mark.parametrize("parsed", [{"data": {"queues": []}}, {"data": {"title": "none"}}, {"data": {}}, []])
 def test_no_queue_is_no_finding(parsed: Any) -> None:
-    assert core.queues(parsed) == ([], ())
+    assert status.queues(parsed) == ([], ())
 
 
 @pytest.mark.parametrize("parsed", [None, "Queue(s) paused.", 7, {"data": {"rows": [[1, 2]]}}, [1], {"data": None}])
 def test_another_shape_is_a_finding_and_no_empty_list(parsed: Any) -> None:
-    found, findings = core.queues(parsed)
+    found, findings = status.queues(parsed)
     assert found is None
     assert "not known here" in findings[0].found
 
@@ -139,28 +139,30 @@ def test_an_error_is_told_as_powermta_tells_it() -> None:
 
 
 def test_the_documented_status() -> None:
-    found, findings = core.status(STATUS)
+    found, findings = status.status(STATUS)
     assert findings == ()
     assert found is not None
     assert (found["state"], found["recipients"], found["spooled_recipients"]) == ("running", 807, 807)
     assert found["traffic"]["out_total"] == 7
     assert found["traffic"]["in_last_hour"] is None
     assert found["connections"] == {"in_now": 1, "in_limit": 5, "out_now": 0, "out_limit": 1200}
-    assert core.version(STATUS)[0] == {
+    assert status.version(STATUS)[0] == {
         "product": "PowerMTA",
         "version": "5.0r8",
         "built": None,
         "raw": {"name": "PowerMTA", "version": "5.0r8", "bits": 64},
     }
-    assert "recipients waiting  807" in " ".join(core.lines({"status": found})).replace("   ", " ").replace("   ", " ")
+    assert "recipients waiting  807" in " ".join(status.lines({"status": found})).replace("   ", " ").replace(
+        "   ", " "
+    )
 
 
 def test_the_holder_of_the_licence_stays_unknown() -> None:
     parsed = {"data": {"product": "PowerMTA", "version": "5.0", "licensee": "Foo Corp", "serial": "238478"}}
-    for read in (core.licence, core.version):
+    for read in (status.licence, status.version):
         assert "Foo" not in str(read(parsed))
         assert "238478" not in str(read(parsed))
-    assert "123456" not in str(core.status(STATUS))
+    assert "123456" not in str(status.status(STATUS))
 
 
 def test_passwords_are_no_settings() -> None:
@@ -169,14 +171,14 @@ def test_passwords_are_no_settings() -> None:
         {"data": {"settings": [{"name": "auth-password", "value": "hunter2"}]}},
         {"data": {"settings": ["auth-password hunter2"]}},
     ):
-        found, _findings = core.settings(parsed)
+        found, _findings = status.settings(parsed)
         assert "hunter2" not in str(found)
         assert "(secret)" in str(found)
 
 
 def test_a_shape_names_keys_and_no_value() -> None:
     parsed = {"data": {"queues": [{"name": "a.test/v", "rcp": 7}], "a.test": {"x": None}}, "status": "success"}
-    assert core.shape(parsed) == [
+    assert status.shape(parsed) == [
         "data.queues[].name: text",
         "data.queues[].rcp: number",
         "data.*.x: null",

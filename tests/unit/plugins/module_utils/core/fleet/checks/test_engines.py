@@ -9,7 +9,7 @@ import copy
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
     DOCUMENT,
     changed,
@@ -25,7 +25,7 @@ ALWAYS = "PowerMTA has no directive that refuses a second From"
 
 def findings(*changes):
     """(severity, where, all its words) of each finding, but the one that every PowerMTA host has."""
-    _parsed, found = fleet_file.parse(changed(*changes))
+    _parsed, found = parse.parse(changed(*changes))
     return [(one.severity, one.where, f"{one.found} {one.why} {one.remedy}") for one in found if ALWAYS not in one.why]
 
 
@@ -35,7 +35,7 @@ def test_without_a_front_listener_the_fleet_has_no_findings():
 
 def test_what_powermta_lets_pass_is_said_once_with_the_streams():
     def said(*changes):
-        return [one for one in fleet_file.parse(changed(NO_FRONT, *changes))[1] if ALWAYS in one.why]
+        return [one for one in parse.parse(changed(NO_FRONT, *changes))[1] if ALWAYS in one.why]
 
     (found,) = said()
     assert (found.severity, found.where) == (WARNING, "hosts.mta1.engine")
@@ -150,7 +150,7 @@ def test_a_stream_on_both_engines_signs_with_what_both_can():
     document["hosts"]["mta2"]["engine"] = "postfix"
     del document["front"]
     document["streams"]["bulk"]["addresses"].append({"ip": "203.0.113.50", "host": "mta2"})
-    parsed, found = fleet_file.parse(document)
+    parsed, found = parse.parse(document)
     assert [one for one in found if ALWAYS not in one.why] == []
     assert parsed.streams["bulk"].dkim.algorithms == ("rsa",)
     assert parsed.streams["alerts"].dkim.algorithms == ("rsa", "ed25519")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 
 PMTA = """\
 #!/bin/sh
@@ -62,14 +62,14 @@ class Host:
             program.write_text(f"{head}\nroot={self.root} state={self.state}\n{body}", encoding="utf-8")
             program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-        monkeypatch.setattr(powermta, "_group_id", os.getegid)
+        monkeypatch.setattr(configuration, "_group_id", os.getegid)
         (self.root / "config").write_text("# the package's own\nsmtp-listener 127.0.0.1:25\n", encoding="utf-8")
 
-    def apply(self, fragments: Mapping[str, Optional[str]], **more: Any) -> powermta.Change:
-        return powermta.apply(fragments, **{"start": True, "root": str(self.root), **more})
+    def apply(self, fragments: Mapping[str, Optional[str]], **more: Any) -> configuration.Change:
+        return configuration.apply(fragments, **{"start": True, "root": str(self.root), **more})
 
     def refused(self, fragments: Mapping[str, Optional[str]], **more: Any) -> str:
-        with pytest.raises(powermta.PowermtaError) as error:
+        with pytest.raises(configuration.PowermtaError) as error:
             self.apply(fragments, **more)
         return str(error.value)
 
@@ -110,9 +110,9 @@ class Host:
     def whole(self, fragments: Mapping[str, str]) -> None:
         """This set is in place, read, and nothing of another is half there."""
         root = str(self.root)
-        assert powermta.current(root) == fragments == self.read
-        assert powermta.in_force(root)
-        assert self.main == powermta.Paths(root).main_text
+        assert configuration.current(root) == fragments == self.read
+        assert configuration.in_force(root)
+        assert self.main == configuration.Paths(root).main_text
         assert not [name for name in self.sets() if name.startswith(".")]
         assert sorted(path.name for path in self.root.iterdir()) == [
             ".mailops.lock",

@@ -12,9 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim as powermta_dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import keys_file
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 
 DOMAINS = ("sub.a.test", "a.test", "b.test", "c.test")  # of the one virtual MTA, in the order that PowerMTA needs
 HOST = """\
@@ -82,17 +82,17 @@ class PowerMta:
             {
                 "10-host.conf": HOST,
                 "30-stream-one.conf": stream,
-                **dict.fromkeys(map(keys_file, DOMAINS), powermta_dkim.without_keys()),
+                **dict.fromkeys(map(keys_file, DOMAINS), dkim.without_keys()),
                 **{f"90-{name}.conf": text for name, text in fragments.items()},
             }
         )
-        (self.root / "config").write_text(powermta.Paths(str(self.root)).main_text, encoding="utf-8")
+        (self.root / "config").write_text(configuration.Paths(str(self.root)).main_text, encoding="utf-8")
         (self.root / "config").chmod(0o640)
         self.say("running")
         self.change({})
 
     def change(self, fragments: dict[str, str]) -> None:
-        powermta.apply(fragments, root=str(self.root))
+        configuration.apply(fragments, root=str(self.root))
 
     def say(self, word: str, holds: bool = True) -> None:
         """``running``, or ``refuses``: any configuration."""

@@ -8,16 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions as core
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions, checks
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.assumptions import Said
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import acceptance
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import acceptance, configuration
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.fake_pmta import FakePmta
 
-TRIALS = core.TRIALS
+TRIALS = assumptions.TRIALS
 STATUS = '{"data": {"status": {"queue": {"smtp": {"rcp": %s}}, "status": "running"}}, "status": "success"}'
 
 
@@ -38,8 +36,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakePmta, Pat
     (root / "config").chmod(0o640)
     pmta = FakePmta(tmp_path / "bin", monkeypatch)
     pmta.set(says={"show status": STATUS % 0})
-    monkeypatch.setattr(powermta, "running", lambda: False)
-    monkeypatch.setattr(core, "TRIALS", (core.TRIALS[0], TRIALS[-1]))
+    monkeypatch.setattr(configuration, "running", lambda: False)
+    monkeypatch.setattr(assumptions, "TRIALS", (assumptions.TRIALS[0], TRIALS[-1]))
     real = acceptance._run
     monkeypatch.setattr(acceptance, "_test", lambda: checked(root))
     monkeypatch.setattr(
@@ -50,23 +48,23 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakePmta, Pat
 
 def checked(root: Path) -> Said:
     main = str(root / "config")
-    found = errors(powermta_checks.check(powermta.tree(str(root)), main))
+    found = errors(checks.check(configuration.tree(str(root)), main))
     places = [finding.where.split(":") for finding in found]
     return Said(0, tuple(f"Error in line {place[1]} of {place[0]}: wrong" for place in places))
 
 
 def test_every_trial_is_tried_and_nothing_is_left(host: tuple[FakePmta, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     _pmta, root = host
-    monkeypatch.setattr(core, "TRIALS", TRIALS)
+    monkeypatch.setattr(assumptions, "TRIALS", TRIALS)
     before = looks(root)
     found = acceptance.run(force=False, check_mode=False, root=str(root))
     assert looks(root) == before
     wrong = [each for each in found.outcomes if each.name.startswith(("config.", "refuses.", "test-config"))]
-    assert [each for each in wrong if each.verdict != core.HELD and each.name != "config.whole"] == []
+    assert [each for each in wrong if each.verdict != assumptions.HELD and each.name != "config.whole"] == []
     held = {each.name: each.verdict for each in found.outcomes}
-    assert held["json.status"] == core.HELD
-    assert held["json.queues"] == core.UNTRIED, "no queue was there to be listed"
-    assert held["reload.adds"] == held["operation.delete"] == core.UNTRIED
+    assert held["json.status"] == assumptions.HELD
+    assert held["json.queues"] == assumptions.UNTRIED, "no queue was there to be listed"
+    assert held["reload.adds"] == held["operation.delete"] == assumptions.UNTRIED
     text = "\n".join(found.lines(proven=False))
     assert "secret.example" not in text
     assert len(found.lines(proven=True)) == len(found.lines(proven=False))
@@ -79,7 +77,7 @@ def test_a_look_tries_nothing(host: tuple[FakePmta, Path], monkeypatch: pytest.M
     found = acceptance.run(force=False, check_mode=True, root=str(root))
     assert looks(root) == before
     assert pmta.commands() == []
-    assert {each.verdict for each in found.outcomes if each.name.startswith("config.")} == {core.UNTRIED}
+    assert {each.verdict for each in found.outcomes if each.name.startswith("config.")} == {assumptions.UNTRIED}
 
 
 def test_what_was_there_comes_back_after_a_failure(
@@ -104,7 +102,7 @@ def test_what_was_there_comes_back_after_a_kill(host: tuple[FakePmta, Path]) -> 
     pmta, root = host
     before = looks(root)
     (root / "config").rename(root / acceptance.KEPT)
-    (root / "config").write_text(core.BASE, encoding="utf-8")
+    (root / "config").write_text(assumptions.BASE, encoding="utf-8")
     pmta.queue(acceptance._QUEUE, 3)
     killed = looks(root)
     with pytest.raises(PowermtaError, match="killed"):
@@ -118,7 +116,7 @@ def test_what_was_there_comes_back_after_a_kill(host: tuple[FakePmta, Path]) -> 
 def test_what_the_role_brought_after_a_kill_stays(host: tuple[FakePmta, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     pmta, root = host
     (root / "config").rename(root / acceptance.KEPT)
-    (root / "config").write_text(powermta.Paths(str(root)).main_text, encoding="utf-8")
+    (root / "config").write_text(configuration.Paths(str(root)).main_text, encoding="utf-8")
     (root / "config").chmod(0o640)
     (root / "conf.d").mkdir()
     after = {name: look for name, look in looks(root).items() if name != acceptance.KEPT}
@@ -150,7 +148,7 @@ def live(pmta: FakePmta, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         mail = [{"queue": name, "orig": "s@x.test", "rcpt": f"r{n}@acceptance.invalid"} for n in range(3)]
         pmta.set(mail=mail)
 
-    monkeypatch.setattr(powermta, "running", lambda: True)
+    monkeypatch.setattr(configuration, "running", lambda: True)
     monkeypatch.setattr(acceptance, "_LISTEN_SECONDS", 1)
     monkeypatch.setattr(acceptance, "_process", lambda: "1")
     monkeypatch.setattr(acceptance, "_inject", inject)
@@ -170,9 +168,9 @@ def test_the_modules_are_tried_on_a_queue_of_its_own(
     found = acceptance.run(force=False, check_mode=False, root=str(root))
     assert looks(root) == before
     tried = [each for each in found.outcomes if each.name.startswith(("reload.", "refusal", "operation."))]
-    assert [each for each in tried if each.verdict != core.HELD] == []
+    assert [each for each in tried if each.verdict != assumptions.HELD] == []
     held = {each.name: each.verdict for each in found.outcomes}
-    assert held["json.queues"] == held["json.list"] == held["json.disabled-sources"] == core.HELD
+    assert held["json.queues"] == held["json.list"] == held["json.disabled-sources"] == assumptions.HELD
     assert "data.queues[].paused: text" in "\n".join(found.lines(proven=False))
     assert all(command[-1] != "a.test/bulk-1" for command in pmta.commands())
     assert len(pmta.get()["queues"]) == 2
@@ -189,7 +187,7 @@ def test_mail_that_a_rule_refuses_and_that_waits_all_the_same_is_told(
 
     monkeypatch.setattr(acceptance, "_send", waits)
     found = acceptance.run(force=False, check_mode=False, root=str(root))
-    assert [each.verdict for each in found.outcomes if each.name == "refusal"] == [core.FAILED]
+    assert [each.verdict for each in found.outcomes if each.name == "refusal"] == [assumptions.FAILED]
 
 
 @pytest.mark.parametrize("wrong", ["pause", "delete"])
@@ -203,7 +201,9 @@ def test_a_command_that_fails_is_told_and_nothing_is_left(
     found = acceptance.run(force=False, check_mode=False, root=str(root))
     assert looks(root) == before
     failed = {
-        each.name for each in found.outcomes if each.verdict == core.FAILED and each.name.startswith("operation.")
+        each.name
+        for each in found.outcomes
+        if each.verdict == assumptions.FAILED and each.name.startswith("operation.")
     }
     assert failed, wrong
     assert "operation.waits" not in failed
@@ -214,10 +214,10 @@ def test_a_powermta_that_says_nothing_is_a_report_too(
 ) -> None:
     pmta, root = host
     pmta.set(says={"": "somebody@secret.example is not allowed"})
-    monkeypatch.setattr(powermta, "running", lambda: True)
+    monkeypatch.setattr(configuration, "running", lambda: True)
     monkeypatch.setattr(acceptance, "_LISTEN_SECONDS", 0.1)
     monkeypatch.setattr(acceptance, "_greets", lambda _port: True)
     monkeypatch.setattr(acceptance, "_inject", lambda _port: None)
     found = acceptance.run(force=True, check_mode=False, root=str(root))
-    assert {each.verdict for each in found.outcomes if each.name.startswith("json.")} == {core.FAILED}
+    assert {each.verdict for each in found.outcomes if each.name.startswith("json.")} == {assumptions.FAILED}
     assert "secret.example" not in "\n".join(line for line in found.lines(proven=False))

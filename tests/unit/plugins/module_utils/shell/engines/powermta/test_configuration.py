@@ -14,7 +14,7 @@ import signal
 import stat
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.double import Host
 
 FORK = multiprocessing.get_context("fork")
@@ -105,7 +105,7 @@ def test_powermta_does_no_more_than_it_must(running, text, effort, commands):
     change = running.apply({"10-host.conf": text})
     assert change.effort == effort
     assert running.log() == commands
-    assert powermta.in_force(str(running.root))
+    assert configuration.in_force(str(running.root))
     assert running.apply({"10-host.conf": text}).effort == "nothing"
 
 
@@ -175,7 +175,7 @@ def test_a_first_start_that_fails_leaves_what_was_there(host):
     assert "Job for pmta.service failed" in told
     assert "did not run before and does not run now" in told
     assert host.main == before
-    assert powermta.current(str(host.root)) == {}
+    assert configuration.current(str(host.root)) == {}
     assert host.log()[-1] == "systemctl disable --now --quiet pmta"
 
 
@@ -226,7 +226,7 @@ def test_a_refusal_while_powermta_is_stopped_goes_back_to_the_set_that_was_in_pl
     running.say("refuses", "total-max-smtp-out 7")
     running.say("said", "Error in line 8\n")
     assert "Error in line 8" in running.refused(TWO)
-    assert powermta.current(str(running.root)) == {**ONE, **brought}
+    assert configuration.current(str(running.root)) == {**ONE, **brought}
     assert not (running.state / "running").exists()
 
 
@@ -273,17 +273,17 @@ def test_a_full_disk_does_not_block_the_way_back(running, monkeypatch):
     """What makes an entry or a file fails from the refusal on; renames work."""
     running.say("refuses", "total-max-smtp-out 7")
     running.say("said", "Error in line 8\n")
-    refusals = powermta._refusals
+    refusals = configuration._refusals
 
     def full(*_arguments, **_named):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def refuse(*arguments):
-        for module, name in ((os, "symlink"), (os, "link"), (os, "mkdir"), (powermta.files, "write")):
+        for module, name in ((os, "symlink"), (os, "link"), (os, "mkdir"), (configuration.files, "write")):
             monkeypatch.setattr(module, name, full)
         return refusals(*arguments)
 
-    monkeypatch.setattr(powermta, "_refusals", refuse)
+    monkeypatch.setattr(configuration, "_refusals", refuse)
     assert "Error in line 8" in running.refused(TWO)
     running.whole(ONE)
 
@@ -344,10 +344,10 @@ def in_a_child(work):
 def test_a_run_that_is_killed_is_finished_by_the_next(host, moment, first):
     if not first:
         host.apply(ONE)
-    before = powermta.current(str(host.root))
+    before = configuration.current(str(host.root))
     if moment.startswith("pmta"):
         host.say("kill-config" if moment == "pmta test" else "kill-")
-    original = getattr(powermta, moment, None)
+    original = getattr(configuration, moment, None)
 
     def killed(*arguments, **named):
         original(*arguments, **named)
@@ -355,13 +355,13 @@ def test_a_run_that_is_killed_is_finished_by_the_next(host, moment, first):
 
     def work():
         if original:
-            setattr(powermta, moment, killed)
+            setattr(configuration, moment, killed)
         host.apply(TWO)
 
     ended = in_a_child(work)
     if not (first and moment == "pmta reload"):  # the first run starts, it does not reload
         assert ended == -signal.SIGKILL
-        assert powermta.current(str(host.root)) in (before, TWO)
+        assert configuration.current(str(host.root)) in (before, TWO)
     host.apply(TWO)
     host.whole(TWO)
     assert host.apply(TWO).effort == "nothing"
@@ -372,11 +372,11 @@ def test_a_killed_run_may_be_followed_by_one_that_wants_the_old_set(running):
         os.kill(os.getpid(), signal.SIGKILL)
 
     def work():
-        powermta._follow = killed
+        configuration._follow = killed
         running.apply({"10-host.conf": GOOD.replace("run-as-root no", "run-as-root yes")})
 
     assert in_a_child(work) == -signal.SIGKILL
-    assert not powermta.in_force(str(running.root))
+    assert not configuration.in_force(str(running.root))
     running.apply(ONE)
     running.whole(ONE)
     assert "systemctl restart pmta" not in running.log()  # it never ran as root
@@ -386,7 +386,7 @@ def test_what_a_killed_run_did_not_restart_is_restarted(running):
     wanted = {"10-host.conf": GOOD.replace("run-as-root no", "run-as-root yes")}
 
     def work():
-        powermta._follow = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
+        configuration._follow = lambda *_arguments: os.kill(os.getpid(), signal.SIGKILL)
         running.apply(wanted)
 
     assert in_a_child(work) == -signal.SIGKILL
@@ -396,7 +396,7 @@ def test_what_a_killed_run_did_not_restart_is_restarted(running):
 
 
 def test_two_runs_at_once_lose_nothing(running, monkeypatch):
-    monkeypatch.setattr(powermta, "_LOCK_SECONDS", math.inf)
+    monkeypatch.setattr(configuration, "_LOCK_SECONDS", math.inf)
     running.say("slow")
     texts = {f"2{number}.conf": f"<domain d{number}.example>\n    max-smtp-out 1\n</domain>\n" for number in range(4)}
     children = [FORK.Process(target=running.apply, args=({name: text},)) for name, text in texts.items()]
@@ -409,11 +409,11 @@ def test_two_runs_at_once_lose_nothing(running, monkeypatch):
 
 
 def test_who_waits_too_long_is_told(running, monkeypatch):
-    monkeypatch.setattr(powermta, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(configuration, "_LOCK_SECONDS", 0.2)
     ours, theirs = FORK.Pipe()
 
     def work():
-        with powermta.alone(str(running.root)):
+        with configuration.alone(str(running.root)):
             theirs.send("held")
             theirs.recv()
 
@@ -428,7 +428,7 @@ def test_who_waits_too_long_is_told(running, monkeypatch):
 
 
 def test_whoever_has_it_alone_may_apply(running):
-    with powermta.alone(str(running.root)):
+    with configuration.alone(str(running.root)):
         running.apply(TWO)
     running.whole(TWO)
 
@@ -479,16 +479,16 @@ def test_a_set_that_was_pointed_to_by_hand_is_put_right(running):
 
 def test_an_answer_is_data_or_an_error_that_quotes_it(host):
     host.say("answer", '{"status": "success"}')
-    assert powermta.cli("show", "queues") == {"status": "success"}
+    assert configuration.cli("show", "queues") == {"status": "success"}
     host.say("answer", "\npmta: cannot connect\n")
-    with pytest.raises(powermta.PowermtaError, match="pmta show queues said: pmta: cannot connect"):
-        powermta.cli("show", "queues")
+    with pytest.raises(configuration.PowermtaError, match="pmta show queues said: pmta: cannot connect"):
+        configuration.cli("show", "queues")
 
 
 def test_a_host_without_powermta_is_told_so(host, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(powermta.PowermtaError, match="pmta"):
-        powermta.cli("show", "queues")
+    with pytest.raises(configuration.PowermtaError, match="pmta"):
+        configuration.cli("show", "queues")
 
 
 def test_what_leaves_a_set_is_not_checked_beside_what_comes(running):

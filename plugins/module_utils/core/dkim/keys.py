@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
 
 RSA_BITS = (2048, 3072, 4096)
@@ -66,7 +66,7 @@ class PublicKey:
     def record(self) -> str:
         """The text of its record: RSA keys as SubjectPublicKeyInfo, Ed25519 keys bare (RFC 8463 4)."""
         data = self.spki if self.algorithm == RSA else self.spki[-32:]
-        return tags.dkim(self.algorithm, base64.b64encode(data).decode("ascii"))
+        return policies.dkim(self.algorithm, base64.b64encode(data).decode("ascii"))
 
     @property
     def fingerprint(self) -> str:
@@ -88,7 +88,7 @@ def bits_of_record(text: str) -> Optional[int]:
         return None
 
 
-def key_of_record(record: tags.DkimRecord) -> PublicKey:
+def key_of_record(record: policies.DkimRecord) -> PublicKey:
     """The key that a receiver finds in a DKIM record. Raises ValueError where it finds none of the type in k=."""
     data = base64.b64decode(record.public_key, validate=True)
     if record.key_type == ED25519:
@@ -108,7 +108,7 @@ def key_of_record(record: tags.DkimRecord) -> PublicKey:
 
 def _spki_of_record(text: str) -> Optional[bytes]:
     try:
-        record = tags.parse_dkim(text)
+        record = policies.parse_dkim(text)
         data = base64.b64decode(record.public_key, validate=True)
     except ValueError:
         return None

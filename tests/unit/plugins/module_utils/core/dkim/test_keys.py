@@ -8,8 +8,8 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import key as keys
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def test_an_rsa_key_keeps_its_form_and_its_record_can_be_parsed(rsa: bytes) -> N
     spki = _openssl("pkey", "-pubout", "-outform", "DER", given=rsa)
     public = keys.public_key(spki)
     assert (public.algorithm, public.bits) == ("rsa", 2048)
-    assert base64.b64decode(tags.parse_dkim(public.record).public_key) == spki
+    assert base64.b64decode(policies.parse_dkim(public.record).public_key) == spki
 
 
 @given(cut=st.integers(min_value=0, max_value=len(ED25519_SPKI) - 1))
@@ -125,13 +125,13 @@ def test_a_record_and_its_key_have_one_fingerprint(rsa: bytes) -> None:
 def test_a_record_holds_its_key_in_the_form_of_its_type_alone(rsa: bytes) -> None:
     spki, bare = _openssl("pkey", "-pubout", "-outform", "DER", given=rsa), ED25519_SPKI[-32:]
     for public in (keys.public_key(spki), keys.public_key(ED25519_SPKI)):
-        assert keys.key_of_record(tags.parse_dkim(public.record)) == public
+        assert keys.key_of_record(policies.parse_dkim(public.record)) == public
     for kind, data in (("rsa", bare), ("rsa", ED25519_SPKI), ("ed25519", spki), ("ed25519", bare[1:]), ("x", bare)):
         with pytest.raises(ValueError, match=f"k={kind}"):
-            keys.key_of_record(tags.DkimRecord(kind, base64.b64encode(data).decode()))
+            keys.key_of_record(policies.DkimRecord(kind, base64.b64encode(data).decode()))
 
 
 @given(st.sampled_from(("rsa", "ed25519", "", "x")), st.binary(max_size=64))
 def test_no_record_raises_anything_but_a_value_error(kind: str, data: bytes) -> None:
     with suppress(ValueError):
-        assert keys.key_of_record(tags.DkimRecord(kind, base64.b64encode(data).decode())).algorithm == kind
+        assert keys.key_of_record(policies.DkimRecord(kind, base64.b64encode(data).decode())).algorithm == kind
