@@ -1,9 +1,59 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules for DNS have in common; their argument specifications take it from arguments/dns.py."""
+"""What the modules for DNS have in common; their argument specifications take it from arguments/dns.py.
+
+The annotations matter: ansible-test reads every plain assignment in the class as a literal and fails on any other.
+"""
 
 from __future__ import annotations
+
+_RECORD = """
+      name:
+        description: The full name.
+        type: str
+        required: true
+      type:
+        description: The type, such as V(TXT).
+        type: str
+        required: true
+      ttl:
+        description: Seconds. 3600 where nothing is given.
+        type: int
+      values:
+        description:
+          - The values as in a zone file. TXT is written as plain text of any length, or in quotes.
+          - Where there are none, nothing is known about this record set yet.
+        type: list
+        elements: str
+      state:
+        description: V(absent) says that these values must not stand there. Where another entry has them, they stay.
+        type: str
+        choices: [present, absent]
+        default: present
+      reason:
+        description: What it is for.
+        type: str
+      streams:
+        description: Which streams need it.
+        type: list
+        elements: str
+      domain:
+        description: Whose DKIM key it is. Like what follows it is not used here; records of a key host fit as they are.
+        type: str
+      selector:
+        description: The selector of that key.
+        type: str
+      algorithm:
+        description: The algorithm of that key.
+        type: str
+      life:
+        description: Where in its life that key is.
+        type: str
+      signs:
+        description: Whether hosts sign with that key.
+        type: bool
+"""
 
 
 class ModuleDocFragment:
@@ -57,62 +107,17 @@ options:
         default: false
 """
 
-    RECORDS = r"""
+    RECORDS: str = f"""
 options:
   records:
     description: The record sets that the fleet needs. Record sets of the same name and type are united.
     type: list
     elements: dict
     required: true
-    suboptions:
-      name:
-        description: The full name.
-        type: str
-        required: true
-      type:
-        description: The type, such as V(TXT).
-        type: str
-        required: true
-      ttl:
-        description: Seconds. 3600 where nothing is given.
-        type: int
-      values:
-        description:
-          - The values as in a zone file. TXT is written as plain text of any length, or in quotes.
-          - Where there are none, nothing is known about this record set yet.
-        type: list
-        elements: str
-      state:
-        description: V(absent) says that these values must not stand there. Where another entry has them, they stay.
-        type: str
-        choices: [present, absent]
-        default: present
-      reason:
-        description: What it is for.
-        type: str
-      streams:
-        description: Which streams need it.
-        type: list
-        elements: str
-      domain:
-        description: Whose DKIM key it is. Like what follows it is not used here; records of a key host fit as they are.
-        type: str
-      selector:
-        description: The selector of that key.
-        type: str
-      algorithm:
-        description: The algorithm of that key.
-        type: str
-      life:
-        description: Where in its life that key is.
-        type: str
-      signs:
-        description: Whether hosts sign with that key.
-        type: bool
+    suboptions:{_RECORD}
 """
 
-    # Ansible's tests read fragments as they stand, so the suboptions are here twice.
-    DKIM_RECORDS = r"""
+    DKIM_RECORDS: str = f"""
 options:
   dkim_records:
     description:
@@ -121,51 +126,7 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: The full name.
-        type: str
-        required: true
-      type:
-        description: The type, such as V(TXT).
-        type: str
-        required: true
-      ttl:
-        description: Seconds. 3600 where nothing is given.
-        type: int
-      values:
-        description:
-          - The values as in a zone file. TXT is written as plain text of any length, or in quotes.
-          - Where there are none, nothing is known about this record set yet.
-        type: list
-        elements: str
-      state:
-        description: V(absent) says that these values must not stand there. Where another entry has them, they stay.
-        type: str
-        choices: [present, absent]
-        default: present
-      reason:
-        description: What it is for.
-        type: str
-      streams:
-        description: Which streams need it.
-        type: list
-        elements: str
-      domain:
-        description: Whose DKIM key it is. Like what follows it is not used here; records of a key host fit as they are.
-        type: str
-      selector:
-        description: The selector of that key.
-        type: str
-      algorithm:
-        description: The algorithm of that key.
-        type: str
-      life:
-        description: Where in its life that key is.
-        type: str
-      signs:
-        description: Whether hosts sign with that key.
-        type: bool
+    suboptions:{_RECORD}
 """
 
     RESOLVERS = r"""

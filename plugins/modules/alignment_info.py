@@ -14,6 +14,8 @@ description:
   - Judges what a sink saw of mail from each address and what a relay probe found, where those are given.
   - Answers with one row for each address and with findings. What could not be found out (time-out, SERVFAIL) is
     unknown, and unknown is an error, never a pass.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   expectations:
     description:
@@ -67,18 +69,6 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
-    support: none
-    details: It changes nothing.
-  idempotent:
-    description:
-      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
-    support: full
 author:
   - mailops.mta contributors (@mailops)
 """

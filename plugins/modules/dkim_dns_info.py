@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - mailops.mta.dns.zones
   - mailops.mta.dns.resolvers
+  - mailops.mta.attributes.reads
 options:
   names:
     description: What to look at.
@@ -36,18 +37,6 @@ options:
         default: TXT
   zones:
     default: []
-attributes:
-  check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
-    support: none
-    details: It changes nothing.
-  idempotent:
-    description:
-      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
-    support: full
 seealso:
   - module: mailops.mta.dns_audit
   - module: mailops.mta.dns_records

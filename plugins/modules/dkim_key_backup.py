@@ -16,6 +16,8 @@ description:
   - The backup holds private keys. With O(content=true) the task must say C(no_log=true), else the module fails.
     Encrypt what you write.
   - A store in which a key or the journal is damaged is not backed up, so that no good backup is replaced by a bad one.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   directory:
     description: Directory of the store.
@@ -35,15 +37,8 @@ options:
     type: float
     default: 60
 attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
   idempotent:
-    support: full
-    description: The same store makes the same backup.
+    details: The same store makes the same backup.
 seealso:
   - module: mailops.mta.dkim_key_restore
 """

@@ -15,6 +15,8 @@ description:
     there as with a key of its own.
   - Keys for which the fleet does not sign are left out. Where any other key does not fit, nothing is imported, and no
     key is ever overwritten.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   directory:
     description: Directory of the store. It is made where it is missing.
@@ -67,14 +69,12 @@ options:
     default: 60
 attributes:
   check_mode:
-    support: full
-    description: Tells which keys would be imported, and which do not fit.
+    details: Tells which keys would be imported, and which do not fit.
   diff_mode:
     support: none
-    description: The names are in RV(imported).
+    details: The names are in RV(imported).
   idempotent:
-    support: full
-    description: A key that was imported before stays as it is.
+    details: A key that was imported before stays as it is.
 requirements:
   - openssl 1.1.1 or newer
 seealso:

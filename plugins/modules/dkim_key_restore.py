@@ -14,6 +14,8 @@ description:
   - Adds the keys and the lines of the journal that the backup has and the store has not. What the store has more than
     the backup stays. Keys that either of the two knows as withdrawn are withdrawn afterwards.
   - Nothing is overwritten. Where a key differs, or the two journals have gone different ways, nothing is done at all.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   directory:
     description: Directory of the store. It is made where it is missing.
@@ -29,14 +31,11 @@ options:
     default: 60
 attributes:
   check_mode:
-    support: full
-    description: Tells what would be added, and what is in the way.
+    details: Tells what would be added, and what is in the way.
   diff_mode:
-    support: full
-    description: Shows the names of the files and the serial of the journal.
+    details: Shows the names of the files and the serial of the journal.
   idempotent:
-    support: full
-    description: A store that has all of the backup stays as it is.
+    details: A store that has all of the backup stays as it is.
 requirements:
   - openssl 1.1.1 or newer
 seealso:

@@ -16,6 +16,8 @@ description:
   - Reads PKCS#8 and PKCS#1 in PEM form, DER in base64 form, and Ed25519 seeds in base64 form as rspamd writes them.
     All come out as PKCS#8.
   - What cannot be read is a finding and does not keep the rest from being read.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   kind:
     description:
@@ -36,16 +38,6 @@ options:
         is secret.
     type: bool
     default: true
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
 requirements:
   - openssl 1.1.1 or newer
 seealso:

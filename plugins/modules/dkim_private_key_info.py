@@ -14,47 +14,17 @@ description:
   - Returns the private keys that a signing host needs, for M(mailops.mta.dkim_signer_key). They travel in memory only.
   - The task must say C(no_log=true). Without it the module fails, since Ansible would print the keys.
   - Each key is checked against its public part before it is given away.
+extends_documentation_fragment:
+  - mailops.mta.dkim.wanted
+  - mailops.mta.attributes.reads
 options:
   directory:
     description: Directory of the store.
     type: path
     default: /var/lib/mailops/dkim
-  keys:
-    description: The keys to return. This is what M(mailops.mta.dkim_rotation) returns as C(holding).
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      domain:
-        description: Signing domain, as A-labels.
-        type: str
-        required: true
-      selector:
-        description: Selector, one label.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
-      fingerprint:
-        description: Which key it must be. Without it the one that has the name.
-        type: str
-      private:
-        description: Whether the store has it. A key with V(false) is left out.
-        type: bool
-        default: true
 attributes:
   check_mode:
-    support: full
-    description: It changes nothing. Keys that are missing are left out in check mode and a failure otherwise.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+    details: It changes nothing. Keys that are missing are left out in check mode and a failure otherwise.
 """
 
 EXAMPLES = r"""
@@ -86,6 +56,7 @@ missing:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core import finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
@@ -96,19 +67,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "default": DIRECTORY},
-            "keys": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "no_log": False,
-                "options": {
-                    "domain": {"type": "str", "required": True},
-                    "selector": {"type": "str", "required": True},
-                    "algorithm": {"type": "str", "choices": ["rsa", "ed25519"], "required": True},
-                    "fingerprint": {"type": "str"},
-                    "private": {"type": "bool", "default": True},
-                },
-            },
+            **dkim.WANTED,
         },
         supports_check_mode=True,
     )

@@ -18,6 +18,8 @@ description:
     gather the evidence. The playbook C(mailops.mta.rotate_dkim) does all of it.
   - Without O(evidence) it makes the keys that are missing and says what there is.
   - Only public parts are returned. The store's journal holds every step, when it was taken and on what evidence.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   directory:
     description:
@@ -179,14 +181,11 @@ options:
     default: 60
 attributes:
   check_mode:
-    support: full
-    description: Tells the steps. Records of keys that would be made have null values.
+    details: Tells the steps. Records of keys that would be made have null values.
   diff_mode:
-    support: full
-    description: Shows each key and its state.
+    details: Shows each key and its state.
   idempotent:
-    support: full
-    description: The same evidence has nothing more to say.
+    details: The same evidence has nothing more to say.
 requirements:
   - openssl 1.1.1 or newer
 """

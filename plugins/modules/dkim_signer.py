@@ -24,6 +24,7 @@ description:
   - A run that is killed is finished by the next one.
 extends_documentation_fragment:
   - mailops.mta.dkim.state
+  - mailops.mta.attributes
 options:
   directory:
     description: Directory of the configuration, with the keys in its directory C(keys) and what signs in C(signing).
@@ -57,14 +58,11 @@ options:
     description: Those of O(keys) that sign. A domain that has none is refused for now (451).
 attributes:
   check_mode:
-    support: full
-    description: Where rspamd is installed, the new configuration is tested in check mode as well.
+    details: Where rspamd is installed, the new configuration is tested in check mode as well.
   diff_mode:
-    support: full
-    description: Shows the files. Of keys that go it shows the names only.
+    details: Shows the files. Of keys that go it shows the names only.
   idempotent:
-    support: full
-    description: Nothing is written or reloaded where everything is in place and the service runs.
+    details: Nothing is written or reloaded where everything is in place and the service runs.
 """
 
 EXAMPLES = r"""

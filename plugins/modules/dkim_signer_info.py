@@ -21,6 +21,8 @@ description:
     was given.
   - Private keys are read and never returned.
   - A signer that is broken or absent is no failure, but what was to be found out.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   signer:
     description: What signs on this host.
@@ -38,16 +40,6 @@ options:
     type: list
     elements: str
     required: true
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
 """
 
 EXAMPLES = r"""

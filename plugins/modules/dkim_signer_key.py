@@ -18,6 +18,9 @@ description:
   - A key that does not have the fingerprint that is asked for is refused, and no key is written.
   - The keys come from M(mailops.mta.dkim_private_key_info) through the controller's memory. No other key is touched.
   - The task must say C(no_log=true), else the module fails.
+extends_documentation_fragment:
+  - mailops.mta.dkim.brought
+  - mailops.mta.attributes
 options:
   signer:
     description:
@@ -31,62 +34,14 @@ options:
       - Directory of the signer. The keys are written into its directory C(keys).
       - By default C(/etc/rspamd/mailops) or C(/etc/pmta/dkim).
     type: path
-  keys:
-    description: Keys with their private part.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      domain:
-        description: Signing domain.
-        type: str
-        required: true
-      selector:
-        description: Selector.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
-      fingerprint:
-        description: First 32 hexadecimal digits of SHA-256 over the public key (SubjectPublicKeyInfo).
-        type: str
-        required: true
-      private_key:
-        description: PKCS#8 in PEM form.
-        type: str
-        required: true
-  to_be_made:
-    description: Keys that a run would make first. Check mode counts those that the signer can read, a run none.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      domain:
-        description: Signing domain.
-        type: str
-        required: true
-      selector:
-        description: Selector.
-        type: str
-        required: true
-      algorithm:
-        description: Algorithm of the key.
-        type: str
-        choices: [rsa, ed25519]
-        required: true
 attributes:
   check_mode:
-    support: full
-    description: Tells whether keys would be written.
+    details: Tells whether keys would be written.
   diff_mode:
     support: none
-    description: It would show secrets.
+    details: It would show secrets.
   idempotent:
-    support: full
-    description: A key that is in place with the right owner and mode is not written.
+    details: A key that is in place with the right owner and mode is not written.
 requirements:
   - rspamd or PowerMTA, outside of check mode
 """
@@ -118,19 +73,7 @@ def main():
         argument_spec={
             "signer": {"type": "str", "choices": list(key_files.SIGNERS), "default": key_files.RSPAMD},
             "directory": {"type": "path"},
-            "keys": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "no_log": True,  # Ansible writes list elements to the host's syslog else, whatever their options say
-                "options": {**dkim.KEY, "private_key": {"type": "str", "required": True, "no_log": True}},
-            },
-            "to_be_made": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {name: dkim.KEY[name] for name in ("domain", "selector", "algorithm")},
-            },
+            **dkim.BROUGHT,
         },
         supports_check_mode=True,
     )

@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - mailops.mta.dns.zones
   - mailops.mta.dns.records
   - mailops.mta.dns.resolvers
+  - mailops.mta.attributes.reads
 options:
   zones:
     required: true
@@ -47,18 +48,6 @@ options:
   ca_file:
     description: A file on the target with certificates of further CAs that policy hosts may use.
     type: path
-attributes:
-  check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
-    support: none
-    details: It changes nothing.
-  idempotent:
-    description:
-      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
-    support: full
 seealso:
   - module: mailops.mta.alignment_info
   - module: mailops.mta.dns_records

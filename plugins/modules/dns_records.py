@@ -30,18 +30,14 @@ requirements:
   - octodns and the package of its provider, for the provider V(octodns)
 attributes:
   check_mode:
-    description: Reads the zones and reports what would change, and writes nothing.
-    support: full
+    details: Reads the zones and reports what would change, and writes nothing.
   diff_mode:
-    description: Shows the values of each zone that change, one a line.
-    support: full
-  idempotent:
-    description: A second run changes nothing.
-    support: full
+    details: Shows the values of each zone that change, one a line.
 extends_documentation_fragment:
   - mailops.mta.dns.zones
   - mailops.mta.dns.records
   - mailops.mta.dns.dkim_records
+  - mailops.mta.attributes
 options:
   owner:
     description: The name of the fleet. Values of other owners in the same zone are never touched.

@@ -18,6 +18,8 @@ description:
   - New connections to port 25 of other hosts are refused unless they come from one of O(sources).
   - The table is checked before it is used and replaced in one transaction. Connections that are open stay open.
   - A table that was flushed or edited by hand is loaded again.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   state:
     description: C(absent) removes the table, its file and its unit.
@@ -81,14 +83,9 @@ options:
     default: [22]
 attributes:
   check_mode:
-    support: full
-    description: Checks the new table with nft and says what would change.
+    details: Checks the new table with nft and says what would change.
   diff_mode:
-    support: full
-    description: Shows the files that differ, and the table where it was changed by hand.
-  idempotent:
-    support: full
-    description: A second run changes nothing.
+    details: Shows the files that differ, and the table where it was changed by hand.
 """
 
 EXAMPLES = r"""

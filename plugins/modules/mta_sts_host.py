@@ -17,6 +17,8 @@ description:
     host. The new configuration is tested in a copy. Only then a file is touched. Where the service does not serve every
     policy afterwards, the old files are put back.
   - A changed policy is one replaced file, without a reload. Other changes are a reload, a changed unit is a restart.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   policies:
     description: What is served.
@@ -106,14 +108,12 @@ options:
     default: 120
 attributes:
   check_mode:
-    support: full
-    description: Judges the certificates, and the configuration where httpd is installed.
+    details: Judges the certificates, and the configuration where httpd is installed.
   diff_mode:
     support: partial
-    description: Shows the configuration and the policies, of certificates the files' names, of private keys nothing.
+    details: Shows the configuration and the policies, of certificates the files' names, of private keys nothing.
   idempotent:
-    support: full
-    description: Nothing is written or reloaded where the files are in place and every policy is served.
+    details: Nothing is written or reloaded where the files are in place and every policy is served.
 """
 
 EXAMPLES = r"""

@@ -16,6 +16,8 @@ description:
   - Only addresses that this module added are ever removed, and only when no Postfix instance of the host sends from
     them any more.
   - IPv6 addresses are added as deprecated, so that the kernel never chooses one for other traffic.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   addresses:
     description: Addresses that must be there, as in C(mta_addresses).
@@ -26,15 +28,8 @@ options:
     description: Name of the interface. Without it, the one of the default route.
     type: str
 attributes:
-  check_mode:
-    support: full
-    description: Says what would change.
   diff_mode:
-    support: full
-    description: Shows the files that differ.
-  idempotent:
-    support: full
-    description: A second run changes nothing.
+    details: Shows the files that differ.
 """
 
 EXAMPLES = r"""

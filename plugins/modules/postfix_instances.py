@@ -21,6 +21,8 @@ description:
   - A transport that is not in the list any more gets no more mail and is removed by a run O(retire_seconds) later.
   - Only instances whose C(multi_instance_group) is V(mailops) are ever touched. The primary instance is kept off the
     network.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   instances:
     description: The instances, as in C(mta_postfix.instances) of a host.
@@ -43,14 +45,11 @@ options:
     default: 600
 attributes:
   check_mode:
-    support: full
-    description: Says what would change, also where Postfix is not installed yet.
+    details: Says what would change, also where Postfix is not installed yet.
   diff_mode:
-    support: full
-    description: Shows the files that differ. No secrets are in them.
+    details: Shows the files that differ. No secrets are in them.
   idempotent:
-    support: full
-    description: A second run changes nothing until a drained instance or transport can be removed.
+    details: A second run changes nothing until a drained instance or transport can be removed.
 """
 
 EXAMPLES = r"""

@@ -19,6 +19,8 @@ description:
     nobody, brought and taken by two reloads. Three messages wait there; they are paused, listed and deleted as
     M(mailops.mta.powermta_queue) does it. Other queues are not touched.
   - It is for a host that does no work. It refuses where mail waits.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   force:
     description: Try also where mail waits, or where that cannot be told.
@@ -27,14 +29,12 @@ options:
 attributes:
   check_mode:
     support: partial
-    description: Can run in check_mode and tell what can be seen.
     details: It tries nothing.
   diff_mode:
     support: none
-    description: What it changes it puts back.
+    details: What it changes it puts back.
   idempotent:
-    support: full
-    description: It leaves the host as it was.
+    details: It leaves the host as it was.
 """
 
 EXAMPLES = r"""

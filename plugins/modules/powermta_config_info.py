@@ -16,6 +16,8 @@ description:
   - It needs no PowerMTA and no licence, changes nothing and asks nobody. It knows what the public guides of 4.5 and 5.0
     say. C(pmta test config) has the last word.
   - No password and no key of the configuration is returned.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   path:
     description:
@@ -41,16 +43,6 @@ options:
     type: str
     choices: [error, warning, never]
     default: never
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
 """
 
 EXAMPLES = r"""

@@ -19,6 +19,8 @@ description:
     least for one run. PowerMTA would bounce its mail.
   - An address that warms up follows its schedule with each day that this module runs, see RV(addresses).
   - A run that is killed leaves the whole old set or the whole new one, and the next run finishes it.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   host:
     description: The slice of the host, the variable C(mta_powermta) of the inventory plugin.
@@ -70,14 +72,11 @@ options:
     default: "5.0"
 attributes:
   check_mode:
-    support: full
-    description: Renders and checks. What C(pmta test config) says of it is only known in a real run.
+    details: Renders and checks. What C(pmta test config) says of it is only known in a real run.
   diff_mode:
-    support: full
-    description: Shows the fragments, except for the one that holds passwords.
+    details: Shows the fragments, except for the one that holds passwords.
   idempotent:
-    support: full
-    description: Nothing is written or reloaded where the set in place is the wanted one and PowerMTA has read it.
+    details: Nothing is written or reloaded where the set in place is the wanted one and PowerMTA has read it.
 notes:
   - Passwords stand in C(45-users.conf), mode 0640, which root writes and the group C(pmta) reads.
 requirements:

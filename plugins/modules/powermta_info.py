@@ -16,6 +16,8 @@ description:
     of them. What is not understood is a finding, never a wrong number.
   - A PowerMTA that is broken or absent is no failure, but what was to be found out. Then the values are null.
   - Events of single recipients, passwords, the licence's serial number and its holder are not returned.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   gather:
     description:
@@ -29,16 +31,6 @@ options:
       and settings.
     type: str
     default: "*/*"
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
 notes:
   - Runs as root, or as a member of the group C(pmta).
 seealso:

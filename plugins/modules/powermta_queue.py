@@ -14,6 +14,8 @@ description:
   - Reads the state of the queue, changes what differs, and reads it again. What PowerMTA says to the command itself is
     documented nowhere and decides nothing.
   - Nothing of this is part of the configuration. It may be gone when PowerMTA restarts.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   queue:
     description: C(domain/virtual-mta), as C(pmta show queues) names it. C(*) in either part stands for all, see
@@ -47,16 +49,12 @@ options:
     description: Delete only what waits longer than this.
     type: int
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
   diff_mode:
-    support: full
-    description: Shows the state before and after. Mail itself is never shown.
+    details: Shows the state before and after. Mail itself is never shown.
   idempotent:
     support: partial
-    description: A second run changes nothing, where PowerMTA shows the state of the queue. One in which nothing waits
-      may not be listed; then the command is sent again and a warning says so.
+    details: A second run changes nothing, where PowerMTA shows the state of the queue. One in which nothing waits may
+      not be listed; then the command is sent again and a warning says so.
 notes:
   - Runs as root, or as a member of the group C(pmta).
 seealso:

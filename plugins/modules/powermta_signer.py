@@ -25,6 +25,7 @@ description:
   - A run that is killed is finished by the next one.
 extends_documentation_fragment:
   - mailops.mta.dkim.state
+  - mailops.mta.attributes
 options:
   directory:
     description: Directory of the signer, with the keys in its directory C(keys).
@@ -55,14 +56,11 @@ options:
       - PowerMTA does not refuse mail of a domain that has no key. It would leave unsigned.
 attributes:
   check_mode:
-    support: full
-    description: The whole new configuration is checked in check mode as well.
+    details: The whole new configuration is checked in check mode as well.
   diff_mode:
-    support: full
-    description: Shows the fragment. Of keys that go it shows the names only.
+    details: Shows the fragment. Of keys that go it shows the names only.
   idempotent:
-    support: full
-    description: Nothing is written or reloaded where everything is in place and PowerMTA has read it.
+    details: Nothing is written or reloaded where everything is in place and PowerMTA has read it.
 """
 
 EXAMPLES = r"""

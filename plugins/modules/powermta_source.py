@@ -15,6 +15,8 @@ description:
   - Mail of a queue all of whose sources are disabled waits. With this collection a virtual MTA has one source of each
     family, so its mail waits, it does not leave from elsewhere. To move traffic, change the shares in the fleet file.
   - Nothing of this is part of the configuration. It may be gone when PowerMTA restarts.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   ip:
     description: The source IP.
@@ -34,15 +36,10 @@ options:
       source that is disabled for a time already is left as it is.
     type: int
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
   diff_mode:
-    support: full
-    description: Shows the state before and after.
+    details: Shows the state before and after.
   idempotent:
-    support: full
-    description: A second run changes nothing, until a source has come back by itself.
+    details: A second run changes nothing, until a source has come back by itself.
 notes:
   - Runs as root, or as a member of the group C(pmta).
 seealso:

@@ -12,6 +12,8 @@ description:
   - Hands one small message for each probe to the stream's own listener on this host.
   - The recipient C(verify-<label>@<sink domain>) makes the engine use the address with that label.
   - A probe that the listener does not take is no failure of the module; its RV(sent) entry says why.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   probes:
     description:
@@ -31,15 +33,10 @@ options:
     default: 10.0
 attributes:
   check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
-    support: full
     details: Sends nothing; RV(sent) is empty.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: none
   idempotent:
-    description:
-      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
     support: none
     details: Each run sends new messages.
 seealso:

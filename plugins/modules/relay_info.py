@@ -15,6 +15,8 @@ description:
     The page docs/proof.md of the collection lists them and says what counts as open.
   - No message is ever sent. Where a server takes text, the connection ends before the text does.
   - Run it on a host that no listener allows, else it proves nothing.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   listeners:
     description:
@@ -40,17 +42,7 @@ options:
     default: 5.0
 attributes:
   check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
-    support: full
     details: The probe is the same; it changes nothing.
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
-    support: none
-    details: It changes nothing.
-  idempotent:
-    description:
-      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
-    support: full
 author:
   - mailops.mta contributors (@mailops)
 """

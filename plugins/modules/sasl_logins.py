@@ -14,6 +14,8 @@ description:
   - Writes the password file and the configuration of Dovecot, for the version that is installed, and sees that Dovecot
     runs now, after a reboot and after a failure.
   - Dovecot checks its configuration first. Where it refuses, the old one is put back.
+extends_documentation_fragment:
+  - mailops.mta.attributes
 options:
   passwords:
     description: A crypt(3) hash for each login.
@@ -29,14 +31,10 @@ options:
     default: /etc/dovecot
 attributes:
   check_mode:
-    support: full
-    description: Says what would change, also where Dovecot is not installed yet.
+    details: Says what would change, also where Dovecot is not installed yet.
   diff_mode:
     support: partial
-    description: Shows the configuration, never the passwords.
-  idempotent:
-    support: full
-    description: A second run changes nothing.
+    details: Shows the configuration, never the passwords.
 """
 
 EXAMPLES = r"""

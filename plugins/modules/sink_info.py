@@ -11,6 +11,8 @@ version_added: 0.1.0
 description:
   - Reads the sink's record of what it received, one JSON object a line.
   - It reads until every message has come or the time is over. A deferral is not the end of a message, a rejection is.
+extends_documentation_fragment:
+  - mailops.mta.attributes.reads
 options:
   path:
     description: The file that the sink writes.
@@ -25,18 +27,6 @@ options:
     description: How long to wait for them.
     type: float
     default: 60.0
-attributes:
-  check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
-    support: none
-    details: It changes nothing.
-  idempotent:
-    description:
-      - When run twice in a row outside check mode, with the same arguments, the second invocation changes nothing.
-    support: full
 seealso:
   - module: mailops.mta.proof_message
 author:

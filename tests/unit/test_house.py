@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,30 +44,22 @@ def blocks(module: Path) -> dict[str, str]:
     }
 
 
-def documented(module: Path) -> dict[str, Any]:
-    """The options of a module, those of the fragments that it extends among them; where both have one, they unite."""
+def documented(module: Path, section: str = "options") -> dict[str, Any]:
+    """A section of a module united with those of the fragments that it extends, as Ansible does: the first one wins."""
     document = yaml.safe_load(blocks(module)["DOCUMENTATION"])
-    options: dict[str, Any] = {}
-    parts = [fragment(name) for name in document.get("extends_documentation_fragment", [])]
-    for part in (*parts, document.get("options", {})):
-        for name, option in part.items():
-            options[name] = {**options.get(name, {}), **option}
-    return options
+    parts = [document, *map(fragment, document.get("extends_documentation_fragment", []))]
+    united: dict[str, Any] = {}
+    for part in parts:
+        for name, entry in part.get(section, {}).items():
+            united[name] = {**entry, **united.get(name, {})}
+    return united
 
 
 def fragment(name: str) -> dict[str, Any]:
-    """``mailops.mta.<file>.<part>``, read without importing it."""
-    _collection, file, part = name.rsplit(".", 2)
-    tree = ast.parse((ROOT / "plugins" / "doc_fragments" / f"{file}.py").read_text(encoding="utf-8"))
-    (held,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
-    texts = {
-        target.id: ast.literal_eval(node.value)
-        for node in held.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    return dict(yaml.safe_load(texts[part.upper()])["options"])
+    """``mailops.mta.<file>``, or ``mailops.mta.<file>.<part>``."""
+    file, _dot, part = name.removeprefix("mailops.mta.").partition(".")
+    held = importlib.import_module(f"ansible_collections.mailops.mta.plugins.doc_fragments.{file}").ModuleDocFragment
+    return dict(yaml.safe_load(getattr(held, (part or "documentation").upper())))
 
 
 def options_of(role: Path) -> dict[str, Any]:
@@ -153,8 +146,24 @@ class TestModule:
         assert [name for name, value in values.items() if not {"returned", "type", "sample"} <= set(value)] == []
 
     def test_tells_its_attributes(self, module: Path) -> None:
-        attributes = yaml.safe_load(blocks(module)["DOCUMENTATION"]).get("attributes", {})
-        assert {"check_mode", "diff_mode", "idempotent"} <= set(attributes)
+        attributes = documented(module, "attributes")
+        assert set(attributes) == {"check_mode", "diff_mode", "idempotent"}
+        assert [name for name, entry in attributes.items() if not {"description", "support"} <= set(entry)] == []
+
+    def test_states_only_attributes_that_differ(self, module: Path) -> None:
+        document = yaml.safe_load(blocks(module)["DOCUMENTATION"])
+        (shared,) = (
+            fragment(name)["attributes"]
+            for name in document["extends_documentation_fragment"]
+            if name.startswith("mailops.mta.attributes")
+        )
+        repeated = [
+            f"{name}.{key}"
+            for name, entry in document.get("attributes", {}).items()
+            for key, value in entry.items()
+            if key == "description" or shared[name].get(key) == value
+        ]
+        assert repeated == []
 
 
 def test_the_examples_of_the_inventory_plugin_load() -> None:
