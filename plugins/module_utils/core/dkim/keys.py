@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import der
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
 
 RSA_BITS = (2048, 3072, 4096)
 ED25519_BITS = 256
 _OIDS = {bytes.fromhex("2a864886f70d010101"): RSA, bytes.fromhex("2b6570"): ED25519}
-_ED25519_HEAD = bytes.fromhex("302a300506032b6570032100")  # what stands before the 32 bytes of a key (RFC 8410 4)
-_SEQUENCE, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x30, 0x02, 0x03, 0x04, 0x06
+ED25519_HEAD = bytes.fromhex("302a300506032b6570032100")  # what stands before the 32 bytes of a key (RFC 8410 4)
 _MAX_FILE_NAME = 240  # of the 255 that file systems allow; suffixes need the rest
 
 
@@ -94,7 +94,7 @@ def key_of_record(record: policies.DkimRecord) -> PublicKey:
     if record.key_type == ED25519:
         if len(data) != 32:
             raise ValueError(f"k=ed25519 needs the 32 bytes of a key alone (RFC 8463 4), not {len(data)} bytes")
-        return public_key(_ED25519_HEAD + data)
+        return public_key(ED25519_HEAD + data)
     if record.key_type != RSA:
         raise ValueError(f"'k={record.key_type}' is neither rsa nor ed25519 (RFC 6376 3.6.1, RFC 8463)")
     try:
@@ -112,18 +112,18 @@ def _spki_of_record(text: str) -> Optional[bytes]:
         data = base64.b64decode(record.public_key, validate=True)
     except ValueError:
         return None
-    return _ED25519_HEAD + data if data and record.key_type == ED25519 else data
+    return ED25519_HEAD + data if data and record.key_type == ED25519 else data
 
 
 def public_key(spki: bytes) -> PublicKey:
     """The key in a SubjectPublicKeyInfo. Raises ValueError."""
-    algorithm_der, key = _children(_only(spki, _SEQUENCE), _SEQUENCE, _BIT_STRING)
+    algorithm_der, key = der.first(der.only(spki, der.SEQUENCE), der.SEQUENCE, der.BIT_STRING)
     algorithm = _algorithm(algorithm_der)
     if algorithm == ED25519:
         if len(key) != 33:
             raise ValueError("the Ed25519 key is not 32 bytes long")
         return PublicKey(algorithm, ED25519_BITS, spki)
-    modulus = _children(_only(key[1:], _SEQUENCE), _INTEGER)[0]
+    modulus = der.first(der.only(key[1:], der.SEQUENCE), der.INTEGER)[0]
     return PublicKey(algorithm, int.from_bytes(modulus, "big").bit_length(), spki)
 
 
@@ -133,10 +133,11 @@ def private_key(pem: str) -> tuple[str, bytes]:
     if len(lines) < 3 or lines[0] != "-----BEGIN PRIVATE KEY-----" or lines[-1] != "-----END PRIVATE KEY-----":
         raise ValueError("it is no whole PKCS#8 key in PEM form")
     try:
-        der = base64.b64decode("".join(lines[1:-1]), validate=True)
+        data = base64.b64decode("".join(lines[1:-1]), validate=True)
     except binascii.Error:
         raise ValueError("its base64 is broken") from None
-    _version, algorithm_der, inner = _children(_only(der, _SEQUENCE), _INTEGER, _SEQUENCE, _OCTET_STRING)
+    inside = der.only(data, der.SEQUENCE)
+    _version, algorithm_der, inner = der.first(inside, der.INTEGER, der.SEQUENCE, der.OCTET_STRING)
     return _algorithm(algorithm_der), inner
 
 
@@ -145,7 +146,7 @@ def for_rspamd(pem: str) -> str:
     algorithm, inner = private_key(pem)
     if algorithm == RSA:
         return pem
-    seed = _only(inner, _OCTET_STRING)  # RFC 8410 7: CurvePrivateKey
+    seed = der.only(inner, der.OCTET_STRING)  # RFC 8410 7: CurvePrivateKey
     if len(seed) != 32:
         raise ValueError("the Ed25519 key is not 32 bytes long")
     return base64.b64encode(seed).decode("ascii")
@@ -174,36 +175,8 @@ def _mac(spki: bytes, private: bytes) -> str:
     return hmac.new(private, spki, hashlib.sha256).hexdigest()
 
 
-def _algorithm(der: bytes) -> str:
-    oid = _children(der, _OID)[0]
+def _algorithm(data: bytes) -> str:
+    oid = der.first(data, der.OID)[0]
     if oid not in _OIDS:
         raise ValueError("it is neither an RSA nor an Ed25519 key")
     return _OIDS[oid]
-
-
-def _children(content: bytes, *wanted: int) -> list[bytes]:
-    """The contents of the first elements of ``content``, which must have the tags ``wanted``; more may follow."""
-    found = []
-    for tag in wanted:
-        inner, content = _element(content, tag)
-        found.append(inner)
-    return found
-
-
-def _only(data: bytes, tag: int) -> bytes:
-    inner, rest = _element(data, tag)
-    if rest:
-        raise ValueError("something follows the key")
-    return inner
-
-
-def _element(data: bytes, tag: int) -> tuple[bytes, bytes]:
-    if len(data) < 2 or data[0] != tag:
-        raise ValueError("its structure is not that of a key")
-    length, start = data[1], 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(data[2:start], "big")
-    if len(data) < start + length:
-        raise ValueError("it is cut short")
-    return data[start : start + length], data[start + length :]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol, Union
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
+from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import der, rsa
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
@@ -406,7 +407,6 @@ def _ucl_array(rest: list[_Token], key: str) -> list[Any]:
 # Keys as they lie in files
 
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
-_RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")  # RFC 8017 A.1: rsaEncryption, NULL
 _ED25519_HEAD = bytes.fromhex("302e020100300506032b657004220420")  # RFC 8410 7, what stands before the seed
 
 
@@ -422,7 +422,8 @@ def pkcs8(text: str) -> str:
     except binascii.Error:
         raise ValueError("it is no key in PEM or base64 form") from None
     if kind == "RSA PRIVATE KEY" or (not kind and _is_pkcs1(data)):
-        data = _der(0x30, b"\x02\x01\x00" + _RSA_ALGORITHM + _der(0x04, data))
+        inside = der.integer(0) + rsa.ALGORITHM + der.encoded(der.OCTET_STRING, data)
+        data = der.encoded(der.SEQUENCE, inside)
     elif not kind and len(data) in (32, 64):
         data = _ED25519_HEAD + data[:32]
     elif kind not in ("", "PRIVATE KEY"):
@@ -436,11 +437,3 @@ def _is_pkcs1(data: bytes) -> bool:
     """RFC 8017 A.1.2: after the version stands the modulus, where PKCS#8 has the algorithm."""
     start = 2 + (data[1] & 0x7F if len(data) > 1 and data[1] & 0x80 else 0)
     return data[:1] == b"\x30" and data[start : start + 4] == b"\x02\x01\x00\x02"
-
-
-def _der(tag: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 0x80:
-        return bytes([tag, length]) + content
-    size = (length.bit_length() + 7) // 8
-    return bytes([tag, 0x80 | size]) + length.to_bytes(size, "big") + content

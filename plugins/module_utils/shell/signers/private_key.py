@@ -22,7 +22,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import 
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
 
 _NID = 1087  # of Ed25519 in OpenSSL's obj_mac.h
-_SPKI = bytes.fromhex("302a300506032b6570032100")  # what stands before the 32 bytes of a key (RFC 8410 4)
 _SEED_BYTES = _KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
 
@@ -39,7 +38,7 @@ class Ed25519Key:
             crypto.EVP_PKEY_free(private)
             crypto.ERR_clear_error()
         self._public = public.raw
-        self.spki = _SPKI + self._public
+        self.spki = keys.ED25519_HEAD + self._public
 
     def verifies(self, signature: bytes, signed: bytes) -> bool:
         """As RFC 8463 3 has it: the signature is over the SHA-256 of what was signed."""
