@@ -101,6 +101,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import Installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.admission import TRACE_BYTES
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import workers
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, rspamd
 
 
@@ -142,26 +143,26 @@ def _configure(module, directory):
         configuration = configuration.replace(mark, str(value))
     whole = [
         rspamd.admission_file(directory, module.params["admission"]),
-        key_files.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
-        key_files.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
-        key_files.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
+        install.File(os.path.join(directory, "signing.lua"), module.params["rules"].encode("utf-8")),
+        install.File(os.path.join(directory, "rspamd.conf"), configuration.encode("utf-8")),
+        install.File(rspamd.UNIT, module.params["unit"].encode("utf-8")),
     ]
     after = Installed(serial, rspamd.digest(whole))
-    changed, switched = key_files.differing(whole), key_files.differing(tables)
+    changed, switched = install.differing(whole), install.differing(tables)
     stale, marks = rspamd.stale(directory, [key for key, _private in keys], tables), rspamd.marks(directory, after)
-    follow = bool(changed) or before.digest != after.digest or not rspamd.running()
+    follow = bool(changed) or before.digest != after.digest or not rspamd.running(directory)
     if changed and shutil.which("rspamadm"):
         rspamd.test({os.path.basename(file.path): file.content for file in whole[:3]}, directory)
-    diff = [_difference(file) for file in (*changed, *switched)]
+    diff = [file.difference for file in (*changed, *switched)]
     diff += [{"before_header": path, "before": "a file\n", "after": ""} for path in stale]
     touched = bool(switched or follow)
     if not module.check_mode:
         if touched:
             # From here on no older state may come, even where this run is killed.
             rspamd.mark(directory, Installed(serial))
-        key_files.write(switched)  # before a reload, so that new rules find what they read
+        install.write(switched)  # before a reload, so that new rules find what they read
         if follow:
-            rspamd.install(changed, socket)
+            rspamd.replace(changed, directory, socket)
         for path in stale:
             os.unlink(path)
         if touched or marks:
@@ -172,12 +173,6 @@ def _configure(module, directory):
         "reloaded": follow,
         "diff": diff,
     }
-
-
-def _difference(file):
-    before = (key_files.content_of(file.path) or b"").decode("utf-8", "replace")
-    after = file.content.decode("utf-8")
-    return {"before_header": file.path, "after_header": file.path, "before": before, "after": after}
 
 
 if __name__ == "__main__":

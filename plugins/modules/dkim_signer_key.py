@@ -65,6 +65,7 @@ written:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.arguments import dkim
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import for_rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, private_key
 
 
@@ -82,11 +83,11 @@ def main():
     held = key_files.of(module.params["signer"], module.params["directory"])
     readable = [given for given in module.params["keys"] if given["algorithm"] in held.algorithms]
     try:
-        changed = key_files.differing([_file(held, given) for given in readable])
+        changed = install.differing([_file(held, given) for given in readable])
         if changed and not module.check_mode:
             held.make_directories()
             with key_files.alone(held.directory):
-                key_files.write(changed)
+                install.write(changed)
     except (OSError, ValueError, key_files.SignerError) as error:
         module.fail_json(msg=f"The keys cannot be brought to the signer: {error}")
     coming = [one for one in module.params["to_be_made"] if one["algorithm"] in held.algorithms and module.check_mode]

@@ -155,6 +155,7 @@ findings:
   sample: []
 """
 
+import contextlib
 import hashlib
 import os
 
@@ -162,6 +163,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.core.web import policy_host
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install, lock
 from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policy_host as server
 
 
@@ -214,9 +216,7 @@ class Plan:
             return None
 
     def policy_files(self):
-        return [
-            server.File(policy_host.policy_file(self.directory, host), text) for host, text in self.policies.items()
-        ]
+        return [_file(policy_host.policy_file(self.directory, host), text) for host, text in self.policies.items()]
 
     def files(self):
         certificates = {
@@ -228,13 +228,13 @@ class Plan:
         parts = {"server": server.SERVER, "directory": self.directory, "group": server.GROUP}
         found = self.policy_files()
         for pattern, name in certificates.items():
-            found.append(server.File(os.path.join(place, name + ".pem"), self.chains[pattern]))
-            found.append(server.File(os.path.join(place, name + ".key"), self.keys[pattern], secret=True))
+            found.append(_file(os.path.join(place, name + ".pem"), self.chains[pattern]))
+            found.append(_file(os.path.join(place, name + ".key"), self.keys[pattern], server.GROUP))
         if self.ca is not None:
-            found.append(server.File(os.path.join(self.directory, "ca.pem"), self.ca))
-        found.append(server.File(os.path.join(self.directory, "event.sh"), server.EVENT_SCRIPT.format(**parts)))
-        found.append(server.File(os.path.join(self.directory, "httpd.conf"), text))
-        found.append(server.File(server.UNIT_PATH, server.UNIT.format(**parts)))
+            found.append(_file(os.path.join(self.directory, "ca.pem"), self.ca))
+        found.append(_file(os.path.join(self.directory, "event.sh"), server.EVENT_SCRIPT.format(**parts)))
+        found.append(_file(os.path.join(self.directory, "httpd.conf"), text))
+        found.append(_file(server.UNIT_PATH, server.UNIT.format(**parts)))
         return list({file.path: file for file in found}.values())
 
     def sites(self):
@@ -244,6 +244,10 @@ class Plan:
             )
             for host, text in self.policies.items()
         ]
+
+
+def _file(path, text, group=None):
+    return install.File(path, text.encode("utf-8"), group)
 
 
 def _acme(given):
@@ -315,10 +319,12 @@ def main():
     for finding in plan.findings:
         module.warn(str(finding))
     try:
-        if module.params["policies_only"]:
-            _replace_policies(module, plan, told)
-        else:
-            _serve(module, plan, told)
+        patience = module.params["wait_seconds"] + 60
+        with contextlib.nullcontext() if module.check_mode else lock.locked(server.LOCK, patience):
+            if module.params["policies_only"]:
+                _replace_policies(module, plan, told)
+            else:
+                _serve(module, plan, told)
     except server.HostError as error:
         module.fail_json(msg=f"The policy host was not changed: {error}", files=[], pending={}, **told)
     except OSError as error:
@@ -326,15 +332,15 @@ def main():
 
 
 def _replace_policies(module, plan, told):
-    changed = [file for file in server.differing(plan.policy_files()) if os.path.exists(file.path)]
+    changed = [file for file in install.differing(plan.policy_files()) if os.path.exists(file.path)]
     if changed and not module.check_mode:
-        server.write(changed, plan.directory)
+        install.write(changed)
     _finish(module, changed, [], {}, told)
 
 
 def _serve(module, plan, told):
     wanted = plan.files()
-    changed, stale = server.differing(wanted), server.stale(plan.directory, wanted)
+    changed, stale = install.differing(wanted), server.stale(plan.directory, wanted)
     address = plan.listen[0] if plan.listen else "127.0.0.1"
     sites = plan.sites()
 
@@ -343,11 +349,11 @@ def _serve(module, plan, told):
 
     if changed and os.path.exists(server.SERVER):
         server.test(wanted, plan.directory)
-    ill = not changed and not (server.running() and fault() is None)
+    ill = not changed and not (server.service(plan.directory).running() and fault() is None)
     pending = {}
     if not module.check_mode:
         if changed:
-            server.install(changed, plan.directory, fault)
+            server.replace(changed, plan.directory, fault)
         elif ill:
             server.follow([os.path.join(plan.directory, "httpd.conf")], plan.directory, fault)
         server.remove(stale)
@@ -372,7 +378,7 @@ def _finish(module, changed, stale, pending, told, ill=False):
         "changed": bool(changed or stale or ill),
         "files": sorted([*(file.path for file in changed), *stale]),
         "pending": pending,
-        "diff": [_difference(file) for file in changed if not file.secret]
+        "diff": [_difference(file) for file in changed if file.group is None]
         + [{"before_header": path, "before": "present\n", "after": ""} for path in stale if not path.endswith(".key")],
         **told,
     }
@@ -393,12 +399,11 @@ def _finish(module, changed, stale, pending, told, ill=False):
 
 
 def _difference(file):
-    before = server.held(file.path) or ""
+    shown = file.difference
     if file.path.endswith(".pem"):
-        before, after = before and "a certificate\n", "another certificate\n" if before else "a certificate\n"
-    else:
-        after = file.text
-    return {"before_header": file.path, "after_header": file.path, "before": before, "after": after}
+        before = shown["before"] and "a certificate\n"
+        return {**shown, "before": before, "after": "another certificate\n" if before else "a certificate\n"}
+    return shown
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.postfix.
     PostfixError,
     queue_counts,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import lock
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
         retire_seconds=module.params["retire_seconds"],
     )
     try:
-        with files.locked(LOCK, patience_seconds=60):
+        with lock.locked(LOCK, patience_seconds=60):
             outcome = host.apply(instances)
     except (PostfixError, TimeoutError, OSError) as error:
         module.fail_json(msg=str(error))

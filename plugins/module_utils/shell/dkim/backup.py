@@ -25,6 +25,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Fi
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import keys
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.journal import Journal
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import KeyStore
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.files import sync_directory
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -115,7 +116,7 @@ def _replace_journal(directory: str, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    keys.sync_directory(directory)
+    sync_directory(directory)
 
 
 def _manifest(content: Content) -> bytes:

@@ -19,10 +19,10 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation imp
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.rotation.life import Action, KeyState, Now, Policy
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
-from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import keys
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.journal import JOURNAL, Journal
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.keys import KeyStore, StoreError
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim.rotation import tick_of
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.files import sync_directory
 
 READERS = {
     "opendkim": old_signers.opendkim,
@@ -190,7 +190,7 @@ class Import:
                 bits=held.public.bits,
             )
             actions.append((self.policies[series], Action("make", key, life.REASONS[life.IMPORTED])))
-        keys.sync_directory(self.store.directory)
+        sync_directory(self.store.directory)
         file = self.journal.identity()
         self.journal.append(fleet.lines(actions, before.serial + 1, tick, file))
         return [held.key.name for held in wanted.values()]

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import store
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import JOURNAL, serial
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import keys
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.files import sync_directory
 
 __all__ = ["JOURNAL", "Journal", "JournalError", "serial"]
 
@@ -27,6 +28,9 @@ _BLOCK = 65536
 
 class JournalError(keys.StoreError):
     """The journal cannot be used. The text names the file and, where there is one, the line."""
+
+
+_host = Runner(JournalError)
 
 
 class Journal:
@@ -51,13 +55,7 @@ class Journal:
     def identity(self) -> str:
         """By which a copy is told from it: inode and time of birth. It is made where it is missing; under the lock."""
         os.close(self._open())
-        command = ["stat", "--format", "%i %w", self.path]
-        environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise JournalError(f"{self.path}: stat: {error.__class__.__name__}") from None
-        return done.stdout.strip()
+        return _host.must(["env", "TZ=UTC", "stat", "--format", "%i %w", self.path]).strip()
 
     def append(self, lines: Iterable[dict[str, Any]]) -> None:
         """All lines, on disk when this returns, or none where it raises. The caller holds the lock of the store."""
@@ -87,7 +85,7 @@ class Journal:
         try:
             descriptor = os.open(self.path, flags, 0o600)
             if created:
-                keys.sync_directory(os.path.dirname(self.path) or ".")
+                sync_directory(os.path.dirname(self.path) or ".")
         except OSError as error:
             raise JournalError(f"{self.path}: {keys.reason(error)}") from None
         why = keys.file_problem(os.fstat(descriptor))

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import stat
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,9 +24,11 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import keys 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.store import WITHDRAWN, archived
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import lock
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.files import sync_directory
 
 DIRECTORY = "/var/lib/mailops/dkim"
-_OPENSSL_SECONDS = 120
 
 
 NO_BACKUP = "where there is none, have the key replaced (mta_dkim_requests with reason: compromised)"
@@ -41,6 +40,9 @@ class AccessError(ValueError):
 
 class StoreError(Exception):
     """The store cannot be used at all."""
+
+
+_host = Runner(StoreError)
 
 
 @dataclass
@@ -74,18 +76,10 @@ class KeyStore:
         with contextlib.ExitStack() as stack:
             directory = self._opened()
             stack.callback(os.close, directory)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            lock = os.open(".lock", flags, 0o600, dir_fd=directory)
-            stack.callback(os.close, lock)
-            deadline = time.monotonic() + patience_seconds
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StoreError(f"another run holds it for over {patience_seconds:g} seconds") from None
-                    time.sleep(0.1)
+            try:
+                stack.enter_context(lock.locked(".lock", patience_seconds, directory))
+            except TimeoutError:
+                raise StoreError(f"another run has held it for {patience_seconds:g} seconds") from None
             for name in os.listdir(directory):
                 if name.endswith(".new"):  # of a run that was killed
                     os.unlink(name, dir_fd=directory)
@@ -272,12 +266,7 @@ class KeyStore:
         return core.public_key(self._run(["pkey", "-pubout", "-outform", "DER"], private))
 
     def _run(self, arguments: list[str], given: bytes = b"") -> bytes:
-        try:
-            done = subprocess.run(
-                [self.openssl, *arguments], input=given, capture_output=True, check=False, timeout=_OPENSSL_SECONDS
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise StoreError(f"openssl {arguments[0]}: {type(error).__name__}") from None
+        done = _host.run_bytes([self.openssl, *arguments], given)
         if done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise StoreError(f"openssl {arguments[0]} failed: {lines[-1] if lines else 'without a word'}")
@@ -319,11 +308,3 @@ def _access_problem(status: os.stat_result) -> str:
 
 def _finding(where: str, found: str, why: str, remedy: str) -> Finding:
     return Finding(where=where, found=found, why=why, remedy=remedy)
-
-
-def sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

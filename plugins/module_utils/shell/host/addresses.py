@@ -13,7 +13,6 @@ import glob
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
 
 BATCH = "/etc/mailops/addresses"
 UNIT = "mailops-addresses.service"
@@ -62,6 +62,9 @@ class AddressError(Exception):
     """Something that a person must look at."""
 
 
+_host = Runner(AddressError)
+
+
 @dataclass(frozen=True)
 class Change:
     """What a run did, or in check mode would do."""
@@ -95,10 +98,10 @@ def converge(wanted: Iterable[str], interface: str, *, check_mode: bool) -> Chan
     if not check_mode:
         _write(texts, changed)
         for text in added:
-            _must([ip, *_command(text, link).split()])
+            _host.must([ip, *_command(text, link).split()])
         for text in removed:
             if text in present:
-                _must([ip, "address", "del", f"{text}/{_length(text)}", "dev", managed[text]])
+                _host.must([ip, "address", "del", f"{text}/{_length(text)}", "dev", managed[text]])
     return Change(added, removed, kept, changed, files.diff("/", before, texts))
 
 
@@ -126,9 +129,9 @@ def _write(texts: dict[str, str], changed: Iterable[str]) -> None:
         files.write(path, texts[path])
     if os.path.isdir(_SYSTEMD):
         if any(path != BATCH for path in paths):
-            _must(["systemctl", "daemon-reload"])
+            _host.systemctl("daemon-reload")
         if UNIT_PATH in paths:
-            _must(["systemctl", "--quiet", "enable", UNIT])
+            _host.systemctl("enable", UNIT)
 
 
 def _command(address: str, link: str) -> str:
@@ -149,13 +152,13 @@ def _length(address: str) -> int:
 
 
 def _present(ip: str) -> set[str]:
-    links = json.loads(_must([ip, "-j", "address", "show"]) or "[]")
+    links = json.loads(_host.must([ip, "-j", "address", "show"]) or "[]")
     return {names.address(entry["local"]) for link in links for entry in link.get("addr_info", []) if "local" in entry}
 
 
 def _default_interface(ip: str) -> str:
     for family in ("-4", "-6"):
-        routes = json.loads(_must([ip, family, "-j", "route", "show", "default"]) or "[]")
+        routes = json.loads(_host.must([ip, family, "-j", "route", "show", "default"]) or "[]")
         for route in routes:
             if route.get("dev"):
                 return str(route["dev"])
@@ -169,10 +172,3 @@ def _bound() -> set[str]:
         *(one for path in glob.glob(_FRAGMENTS) for one in effort.bound_addresses(files.read(path) or "")),
     ]
     return set(map(names.address, bound))
-
-
-def _must(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode:
-        raise AddressError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
-    return done.stdout

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 
@@ -52,6 +50,15 @@ def write_changed(directory: str, texts: Mapping[str, str], before: Mapping[str,
     return changed
 
 
+def sync_directory(path: str) -> None:
+    """Makes the names in a directory survive a crash of the host."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove(directory: str, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(FileNotFoundError):
@@ -70,22 +77,3 @@ def diff(directory: str, before: Mapping[str, str], after: Mapping[str, str]) ->
         }
         for name in names
     ]
-
-
-@contextlib.contextmanager
-def locked(path: str, patience_seconds: float) -> Iterator[None]:
-    """For one run at a time. Raises TimeoutError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + patience_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"another run holds {path} since {patience_seconds:g} seconds") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)

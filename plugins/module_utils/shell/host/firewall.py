@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.host import firewall
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
 
 RULES = "/etc/mailops/firewall.nft"
 # How nft(8) lists the table after it was loaded. What differs from it later was changed by somebody else.
@@ -56,6 +56,9 @@ class FirewallError(Exception):
     """Something that a person must look at."""
 
 
+_host = Runner(FirewallError)
+
+
 @dataclass(frozen=True)
 class Change:
     """What a run did, or in check mode would do."""
@@ -74,7 +77,7 @@ def converge(text: str, *, check_mode: bool) -> Change:
     before = _read(texts)
     changed = tuple(path for path in texts if before.get(path) != texts[path])
     if nft:
-        _must([nft, "--check", "--file", "-"], text)
+        _host.must([nft, "--check", "--file", "-"], text)
     live = _listing(nft)
     listing = files.read(LISTING)
     strange = live is None or live != listing
@@ -83,7 +86,7 @@ def converge(text: str, *, check_mode: bool) -> Change:
     if nft and not check_mode:
         os.makedirs(os.path.dirname(RULES), exist_ok=True)
         if load:
-            _must([nft, "--file", "-"], text)
+            _host.must([nft, "--file", "-"], text)
         for path in changed:
             files.write(path, texts[path])
         if load:
@@ -102,12 +105,12 @@ def remove(*, check_mode: bool) -> Change:
     live = _listing(nft)
     if not check_mode:
         if UNIT_PATH in before and os.path.isdir(_SYSTEMD):
-            _must(["systemctl", "--quiet", "disable", "--now", UNIT])
+            _host.systemctl("disable", "--now", UNIT)
         if _listing(nft) is not None:
-            _must([str(nft), "delete", "table", *_TABLE])
+            _host.must([str(nft), "delete", "table", *_TABLE])
         files.remove("/", before)
         if UNIT_PATH in before and os.path.isdir(_SYSTEMD):
-            _must(["systemctl", "daemon-reload"])
+            _host.systemctl("daemon-reload")
     shown = {path: text for path, text in before.items() if path != LISTING}
     return Change(live is not None, tuple(before), False, files.diff("/", shown, {}))
 
@@ -121,11 +124,11 @@ def _read(paths: Iterable[str]) -> dict[str, str]:
 
 def _bring_unit(changed: bool, boot: bool) -> None:
     if changed:
-        _must(["systemctl", "daemon-reload"])
+        _host.systemctl("daemon-reload")
     if boot:
-        _must(["systemctl", "--quiet", "enable", UNIT])
+        _host.systemctl("enable", UNIT)
     # One that was stopped loads the table a second time, which changes nothing.
-    _must(["systemctl", "start", UNIT])
+    _host.systemctl("start", UNIT)
 
 
 def _program() -> Optional[str]:
@@ -136,21 +139,7 @@ def _listing(nft: Optional[str]) -> Optional[str]:
     """The table as the kernel has it, without counts and without the connections that it counts; None: no table."""
     if nft is None:
         return None
-    done = _run([nft, "--stateless", "--terse", "list", "table", *_TABLE])
+    done = _host.run([nft, "--stateless", "--terse", "list", "table", *_TABLE])
     if done.returncode and "No such file" not in done.stderr:
         raise FirewallError(f"nft cannot list the tables of this host: {done.stderr.strip()}")
     return None if done.returncode else done.stdout
-
-
-def _must(command: list[str], given: str = "") -> None:
-    done = _run(command, given)
-    if done.returncode:
-        raise FirewallError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
-
-
-def _run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
-    # The words of an error are compared, so they must be English.
-    environment = {**os.environ, "LC_ALL": "C"}
-    return subprocess.run(
-        command, input=given, capture_output=True, text=True, check=False, timeout=60, env=environment
-    )

@@ -9,7 +9,6 @@ A key file's name tells its content (see core/dkim/installed), so no file is eve
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,27 +18,15 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
-from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install, lock
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.install import File
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import private_key
 
-OWNER = 0  # root; the signer may read its keys and change nothing
 _LOCK_SECONDS = 120
-_UNFINISHED = ".new"  # a file that is being written
 
 
 class SignerError(Exception):
     """The signer was not changed: what it has is in place."""
-
-
-@dataclass(frozen=True)
-class File:
-    path: str
-    content: bytes
-    group: Optional[str] = None  # not None: a secret, which this group alone may read
-
-    @property
-    def mode(self) -> int:
-        return 0o640 if self.group else 0o644
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,8 @@ class KeyFiles:
         return File(self.path(key), content, self.group)
 
     def make_directories(self) -> None:
-        make_directory(self.directory)
-        make_directory(self.place, self.group)
+        install.make_directory(self.directory)
+        install.make_directory(self.place, self.group)
 
     def held(self) -> list[HeldKey]:
         """What lies among the keys. Raises OSError where they cannot be listed; no keys are an empty list."""
@@ -110,13 +97,13 @@ class KeyFiles:
             return HeldKey(name, key, "it holds another key than its name tells")
         if key.public.algorithm not in self.algorithms:
             return HeldKey(name, key, f"{self.program} does not sign with {key.public.algorithm}")
-        if _status_differs(status, File(path, content, self.group)):
+        if install.rights_differ(status, File(path, content, self.group)):
             return HeldKey(name, key, f"it must belong to root and the group {self.group} with mode 0640")
         return HeldKey(name, key)
 
     def stale(self, keys: Iterable[SigningKey], strangers: bool = True) -> list[str]:
         """Files that are none of these keys; without ``strangers`` only those that an earlier run has left."""
-        found = others(self.place, {self.path(key) for key in keys})
+        found = install.others(self.place, {self.path(key) for key in keys})
         return [path for path in found if strangers or _is_our_name(os.path.basename(path))]
 
 
@@ -191,97 +178,11 @@ def refuse_missing(
 def alone(directory: str) -> Iterator[None]:
     """A signer's files for this run alone. Raises SignerError."""
     try:
-        with files.locked(os.path.join(directory, ".lock"), _LOCK_SECONDS):
+        with lock.locked(os.path.join(directory, ".lock"), _LOCK_SECONDS):
             yield
     except TimeoutError as error:
         raise SignerError(str(error)) from None
 
 
 def _is_our_name(name: str) -> bool:
-    return name == _UNFINISHED or installed.parse_file(name) is not None
-
-
-def content_of(path: str) -> Optional[bytes]:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def differing(wanted: Iterable[File]) -> list[File]:
-    return [file for file in wanted if content_of(file.path) != file.content or _rights_differ(file)]
-
-
-def others(place: str, wanted: Collection[str]) -> list[str]:
-    """The paths in a directory that are none of those wanted."""
-    try:
-        return sorted({os.path.join(place, name) for name in os.listdir(place)} - set(wanted))
-    except FileNotFoundError:
-        return []
-
-
-def write(wanted: Iterable[File]) -> None:
-    places = set()
-    for file in wanted:
-        place(file)
-        places.add(os.path.dirname(file.path))
-    for directory in places:
-        _sync(directory)
-
-
-def place(file: File) -> None:
-    # One name for all, since key files have names that leave no room for more; see alone.
-    temporary = os.path.join(os.path.dirname(file.path), _UNFINISHED)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # of a run that was killed
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        if file.group:
-            os.fchown(descriptor, OWNER, _required_group(file.group))
-        os.fchmod(descriptor, file.mode)
-        handle.write(file.content)
-        handle.flush()
-        os.fsync(descriptor)
-    os.replace(temporary, file.path)
-
-
-def make_directory(path: str, group: Optional[str] = None) -> None:
-    """With a group it is for root and that group alone, as soon as there is one."""
-    os.makedirs(path, exist_ok=True)
-    os.chmod(path, 0o750 if group else 0o755)
-    number = group_id(group) if group else None
-    if number is not None:
-        os.chown(path, OWNER, number)
-
-
-def group_id(name: str) -> Optional[int]:
-    """None before the signer's package is there."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
-
-
-def _required_group(name: str) -> int:
-    number = group_id(name)
-    if number is None:
-        raise SignerError(f"there is no group {name}: the package of the signer makes it, and is not installed")
-    return number
-
-
-def _rights_differ(file: File) -> bool:
-    return _status_differs(os.stat(file.path), file)
-
-
-def _status_differs(status: os.stat_result, file: File) -> bool:
-    wanted_group = group_id(file.group) if file.group else status.st_gid
-    return stat.S_IMODE(status.st_mode) != file.mode or status.st_uid != OWNER or status.st_gid != wanted_group
-
-
-def _sync(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return name == install.UNFINISHED or installed.parse_file(name) is not None

@@ -13,17 +13,17 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Optional
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed as signing
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import Installed, SigningKey
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.install import File, Service
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files as signer_files
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers.key_files import File, KeyFiles, SignerError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers.key_files import KeyFiles, SignerError
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers.milter import Milter, MilterError
 
 DIRECTORY = signer_files.SIGNERS[signer_files.RSPAMD].directory
@@ -31,8 +31,13 @@ SERVICE = "rspamd"
 UNIT = "/etc/systemd/system/rspamd.service.d/mailops.conf"
 _INSTALLED = "installed.json"
 _STREAMS = "streams.json"
-_COMMAND_SECONDS = 60
+_MAIN = "rspamd.conf"
 _ANSWER_SECONDS = 20
+_host = Runner(SignerError)
+
+
+def service(directory: str) -> Service:
+    return Service(SERVICE, UNIT, os.path.join(directory, _MAIN), _host)
 
 
 def key_files(directory: str) -> KeyFiles:
@@ -44,7 +49,7 @@ def alone(directory: str) -> Iterator[None]:
     """The signer's files for this run alone; the directories are made where they are missing. Raises SignerError."""
     key_files(directory).make_directories()
     for path in (_tables(directory), os.path.dirname(UNIT)):
-        signer_files.make_directory(path)
+        install.make_directory(path)
     with signer_files.alone(directory):
         yield
 
@@ -52,7 +57,7 @@ def alone(directory: str) -> Iterator[None]:
 def installed(directory: str) -> Installed:
     """Raises SignerError."""
     path = os.path.join(directory, _INSTALLED)
-    content = signer_files.content_of(path)
+    content = install.content_of(path)
     try:
         return signing.parse_installed(None if content is None else content.decode("utf-8"))
     except ValueError:
@@ -61,12 +66,12 @@ def installed(directory: str) -> Installed:
 
 
 def mark(directory: str, state: Installed) -> None:
-    signer_files.write([_state_file(directory, state)])
+    install.write([_state_file(directory, state)])
 
 
 def marks(directory: str, state: Installed) -> list[str]:
     """The file that ``mark`` would change."""
-    return [file.path for file in signer_files.differing([_state_file(directory, state)])]
+    return [file.path for file in install.differing([_state_file(directory, state)])]
 
 
 def _state_file(directory: str, state: Installed) -> File:
@@ -96,7 +101,7 @@ def signing_domains(directory: str) -> list[str]:
 def stale(directory: str, keys: Iterable[SigningKey], tables: Iterable[File]) -> list[str]:
     """Tables that are not wanted, then files that are none of these keys."""
     return [
-        *signer_files.others(_tables(directory), {file.path for file in tables}),
+        *install.others(_tables(directory), {file.path for file in tables}),
         *key_files(directory).stale(keys),
     ]
 
@@ -112,7 +117,7 @@ def admission_file(directory: str, admission: Mapping[str, Any]) -> File:
 
 def stream_by_domain(directory: str) -> dict[str, str]:
     """The stream whose mail the signer signs for each domain, as its files say; nothing where they do not."""
-    content = signer_files.content_of(os.path.join(directory, _STREAMS))
+    content = install.content_of(os.path.join(directory, _STREAMS))
     try:
         streams = json.loads(content or b"{}")["streams"]
         return {domain: name for name, stream in streams.items() for domain in stream["from"].values()}
@@ -124,55 +129,22 @@ def test(texts: Mapping[str, bytes], directory: str) -> None:
     """Asks rspamd itself about the new configuration, in a copy beside the live one. Raises SignerError."""
     parent = os.path.dirname(directory)
     os.makedirs(parent, exist_ok=True)
-    copy = tempfile.mkdtemp(prefix=".mailops-", dir=parent)
-    try:
-        for name, text in texts.items():
-            with open(os.path.join(copy, name), "wb") as file:
-                file.write(text.replace(directory.encode(), copy.encode()))
-        done = _run(["rspamadm", "configtest", "--strict", "--config", os.path.join(copy, "rspamd.conf")])
+    with install.staged(texts, directory, parent) as copy:
+        done = _host.run(["rspamadm", "configtest", "--strict", "--config", os.path.join(copy, _MAIN)])
         if done.returncode:
             lines = (done.stdout + done.stderr).replace(copy, directory)
             raise SignerError(f"rspamadm configtest refuses the new configuration: {lines.strip()}")
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
 
 
-def install(changed: Iterable[File], milter_socket: str) -> None:
+def replace(changed: Iterable[File], directory: str, milter_socket: str) -> None:
     """Puts the files in place and makes the service use them. Raises SignerError after putting the old ones back."""
     files = list(changed)
-    old = {file.path: (signer_files.content_of(file.path), file) for file in files}
-    try:
-        signer_files.write(files)
-        _follow(UNIT in old, milter_socket)
-    except (OSError, SignerError) as error:
-        for content, file in old.values():
-            if content is None:
-                if os.path.exists(file.path):
-                    os.unlink(file.path)
-            else:
-                signer_files.place(File(file.path, content))
-        raise SignerError(f"{error}; {_resume(old, milter_socket)}") from None
+    paths = {file.path for file in files}
+    service(directory).install(files, lambda: _follow(service(directory), paths, milter_socket))
 
 
-def _resume(old: Mapping[str, tuple[Optional[bytes], File]], milter_socket: str) -> str:
-    """Has the service run on the old files, or stops it where there were none."""
-    try:
-        if all(content is None for content, _file in old.values()):
-            _systemctl("disable", "--now", "--quiet", SERVICE)
-            _require(_systemctl("daemon-reload"))
-            return "there was no older configuration, so it is stopped"
-        _follow(UNIT in old, milter_socket)
-    except SignerError as second:
-        return f"the old configuration is back but does not answer either: {second}"
-    return "the old configuration is back and answers"
-
-
-def running() -> bool:
-    return all(_systemctl(verb, "--quiet", SERVICE).returncode == 0 for verb in ("is-active", "is-enabled"))
-
-
-def start(milter_socket: str) -> None:
-    _follow(False, milter_socket)
+def running(directory: str) -> bool:
+    return service(directory).running()
 
 
 def answers(milter_socket: str) -> bool:
@@ -184,46 +156,17 @@ def answers(milter_socket: str) -> bool:
     return True
 
 
-def _follow(unit_changed: bool, milter_socket: str) -> None:
+def _follow(held: Service, changed: Collection[str], milter_socket: str) -> None:
     """Has the service run on the files as they are now: a reload keeps the socket, so no message is refused for it."""
-    if unit_changed:
-        _require(_systemctl("daemon-reload"))
-    _require(_systemctl("enable", "--quiet", SERVICE))
-    active = _systemctl("is-active", "--quiet", SERVICE).returncode == 0
-    before = _children()
-    verb = "start" if not active else "restart" if unit_changed else "reload"
-    _require(_systemctl(verb, SERVICE))
+    held.know(changed)
+    before = held.children()
+    verb = "start" if not held.active() else "restart" if held.unit_path in changed else "reload"
+    _host.systemctl(verb, held.unit)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while time.monotonic() < deadline:
-        if _children() - before and answers(milter_socket):
+        if held.children() - before and answers(milter_socket):
             return
-        if _systemctl("is-failed", "--quiet", SERVICE).returncode == 0:
+        if _host.holds("is-failed", held.unit):
             break
         time.sleep(0.1)
-    log = _run(["journalctl", "--unit", SERVICE, "--lines", "5", "--no-pager", "--output", "cat"]).stdout
-    raise SignerError(f"rspamd does not answer on {milter_socket} after its {verb}. Its last words: {log.strip()}")
-
-
-def _children() -> set[str]:
-    main = _systemctl("show", "--property", "MainPID", "--value", SERVICE).stdout.strip()
-    try:
-        with open(f"/proc/{main}/task/{main}/children", encoding="ascii") as file:
-            return set(file.read().split())
-    except OSError:
-        return set()
-
-
-def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run(["systemctl", *arguments])
-
-
-def _require(done: subprocess.CompletedProcess[str]) -> None:
-    if done.returncode:
-        raise SignerError(f"{' '.join(done.args)}: {(done.stderr or done.stdout).strip()}")
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMMAND_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SignerError(f"{command[0]}: {error.__class__.__name__}") from None
+    raise SignerError(f"rspamd does not answer on {milter_socket} after its {verb}. {held.last_words()}")

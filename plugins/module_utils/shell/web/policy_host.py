@@ -9,30 +9,27 @@ A new set is tested before a byte of the old one is touched, and the old one com
 from __future__ import annotations
 
 import contextlib
-import grp
 import http.client
 import json
 import os
-import shutil
 import socket
 import ssl
-import stat
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.web import policy_host
-from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files, install
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.install import File, Service
 
 SERVER = "/usr/sbin/apache2"
 SERVICE = "mailops-mta-sts.service"
 GROUP = "mailops-mta-sts"
+LOCK = "/run/mailops-mta-sts.lock"
 UNIT_PATH = f"/etc/systemd/system/{SERVICE}"
-_COMMAND_SECONDS = 60
 _SERVE_SECONDS = 20
 _PARTIAL_CHAIN = 0x80000  # X509_V_FLAG_PARTIAL_CHAIN; ssl names it from Python 3.10 on
 _EXPIRED, _NOT_YET_VALID, _WRONG_NAME = 10, 9, 62  # X509_V_ERR_* of OpenSSL
@@ -86,11 +83,7 @@ class HostError(Exception):
     """The new set was refused. The old one is in place."""
 
 
-@dataclass(frozen=True)
-class File:
-    path: str
-    text: str
-    secret: bool = False
+_host = Runner(HostError)
 
 
 @dataclass(frozen=True)
@@ -259,10 +252,6 @@ def has_address(address: str) -> bool:
     return True
 
 
-def differing(wanted: Iterable[File]) -> list[File]:
-    return [file for file in wanted if held(file.path) != file.text or _rights_differ(file)]
-
-
 def stale(directory: str, wanted: Iterable[File]) -> list[str]:
     """Files of certificates and policies that are none of ``wanted``."""
     keep = {file.path for file in wanted}
@@ -284,77 +273,53 @@ def remove(paths: Iterable[str]) -> None:
 
 def test(wanted: Iterable[File], directory: str) -> None:
     """Asks httpd itself about the new configuration, in a copy in memory (/run). Raises HostError."""
-    copy = tempfile.mkdtemp(prefix=".mailops-mta-sts-", dir="/run")
-    try:
-        os.mkdir(os.path.join(copy, "certificates"), 0o700)
-        for file in wanted:
-            relative = os.path.relpath(file.path, directory)
-            if not relative.startswith(("..", "sites")):
-                text = file.text.replace(directory, copy).replace(policy_host.RUNTIME_DIRECTORY, copy)
-                files.write(os.path.join(copy, relative), text, mode=0o600)
-        done = _run([SERVER, "-f", os.path.join(copy, "httpd.conf"), "-t"])
+    runtime = policy_host.RUNTIME_DIRECTORY.encode()
+    inside = {os.path.relpath(file.path, directory): file.content for file in wanted}
+    texts = {
+        name: content.replace(runtime, directory.encode())
+        for name, content in inside.items()
+        if not name.startswith(("..", "sites"))
+    }
+    with install.staged(texts, directory, "/run") as copy:
+        os.makedirs(os.path.join(copy, "certificates"), 0o700, exist_ok=True)
+        done = _host.run([SERVER, "-f", os.path.join(copy, "httpd.conf"), "-t"])
         if done.returncode:
             said = (done.stdout + done.stderr).replace(copy, directory).strip()
             raise HostError(f"httpd refuses the new configuration: {said}")
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
 
 
-def write(changed: Iterable[File], directory: str) -> None:
-    _make_directories(directory)
-    for file in changed:
-        _place(file, file.text)
+def service(directory: str) -> Service:
+    return Service(SERVICE, UNIT_PATH, os.path.join(directory, "httpd.conf"), _host)
 
 
-def install(changed: Sequence[File], directory: str, healthy: Callable[[], Optional[str]]) -> None:
+def replace(changed: Sequence[File], directory: str, healthy: Callable[[], Optional[str]]) -> None:
     """Puts the files in place and has the service serve them. Raises HostError after putting the old ones back."""
-    old = {file.path: (held(file.path), file) for file in changed}
-    try:
-        write(changed, directory)
-        follow(old, directory, healthy)
-    except (OSError, HostError) as error:
-        for text, file in old.values():
-            if text is None:
-                remove([file.path])
-            else:
-                _place(file, text)
-        raise HostError(f"{error}; {_resume(old, directory)}") from None
+    _make_directories(directory)
+    paths = {file.path for file in changed}
+    service(directory).install(
+        changed,
+        lambda: follow(paths, directory, healthy),
+        lambda: follow(paths, directory, lambda: None),  # the old set may have served what is not wanted now
+    )
 
 
-def _resume(old: Mapping[str, tuple[Optional[str], File]], directory: str) -> str:
-    """Has the service run on the old files, or stops it where there were none."""
-    configuration = old.get(os.path.join(directory, "httpd.conf"), ("", None))[0]
-    try:
-        if configuration is None:
-            _systemctl("disable", "--now", "--quiet", SERVICE)
-            _require(_systemctl("daemon-reload"))
-            return "there was no older configuration, so it is stopped"
-        follow(old, directory, lambda: None)
-    except HostError as second:
-        return f"the old files are back, but the service does not run on them either: {second}"
-    return "the old files are back, and the service runs on them"
-
-
-def running() -> bool:
-    return all(_systemctl(verb, "--quiet", SERVICE).returncode == 0 for verb in ("is-active", "is-enabled"))
-
-
-def follow(changed: Iterable[str], directory: str, healthy: Callable[[], Optional[str]]) -> None:
+def follow(changed: Collection[str], directory: str, healthy: Callable[[], Optional[str]]) -> None:
     """Has the service use the files as they are now. Files of policies are read at each request. Raises HostError."""
-    paths = set(changed)
-    if UNIT_PATH in paths:
-        _require(_systemctl("daemon-reload"))
-    _require(_systemctl("enable", "--quiet", SERVICE))
-    before = _children()
-    verb = _verb(paths, directory)
-    if verb and _systemctl(verb, SERVICE).returncode:
-        raise HostError(f"its {verb} failed. {_last_words()}")
-    _wait(verb, before, healthy)
+    held = service(directory)
+    held.know(changed)
+    before = held.children()
+    verb = _verb(held, changed, directory)
+    if verb:
+        try:
+            _host.systemctl(verb, SERVICE)
+        except HostError as error:
+            raise HostError(f"{error}. {held.last_words()}") from None
+    _wait(held, verb, before, healthy)
 
 
 def retry() -> None:
     """mod_md forgets its waiting times at a reload, and asks the CA at once."""
-    _require(_systemctl("reload", SERVICE))
+    _host.systemctl("reload", SERVICE)
 
 
 def wait_for(seconds: float, done: Callable[[], bool]) -> None:
@@ -363,8 +328,8 @@ def wait_for(seconds: float, done: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-def _verb(paths: set[str], directory: str) -> str:
-    if _systemctl("is-active", "--quiet", SERVICE).returncode:
+def _verb(held: Service, paths: Collection[str], directory: str) -> str:
+    if not held.active():
         return "start"
     if UNIT_PATH in paths:
         return "restart"
@@ -372,92 +337,24 @@ def _verb(paths: set[str], directory: str) -> str:
     return "reload" if any(not path.startswith(static) for path in paths) else ""
 
 
-def _wait(verb: str, before: set[str], healthy: Callable[[], Optional[str]]) -> None:
+def _wait(held: Service, verb: str, before: set[str], healthy: Callable[[], Optional[str]]) -> None:
     deadline = time.monotonic() + _SERVE_SECONDS
     problem: Optional[str] = "it does not run"
     while time.monotonic() < deadline:
         # A graceful restart makes new children.
-        if _children() - (before if verb else set()):
+        if held.children() - (before if verb else set()):
             problem = healthy()
             if problem is None:
                 return
-        if _systemctl("is-active", "--quiet", SERVICE).returncode:
+        if not held.active():
             break
         time.sleep(0.1)
-    raise HostError(f"after its {verb or 'check'} {problem}. {_last_words()}")
-
-
-def _last_words() -> str:
-    _run(["journalctl", "--sync"])
-    log = _run(["journalctl", "--unit", SERVICE, "--lines", "8", "--no-pager", "--output", "cat"]).stdout
-    return f"Its last words: {log.strip()}"
-
-
-def _children() -> set[str]:
-    main = _systemctl("show", "--property", "MainPID", "--value", SERVICE).stdout.strip()
-    with contextlib.suppress(OSError), open(f"/proc/{main}/task/{main}/children", encoding="ascii") as file:
-        return set(file.read().split())
-    return set()
-
-
-def _group_id() -> Optional[int]:
-    try:
-        return grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        return None
-
-
-def held(path: str) -> Optional[str]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:  # a policy has CRLF
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def _rights_differ(file: File) -> bool:
-    status = os.stat(file.path)
-    wanted = (0o640, _group_id()) if file.secret else (0o644, status.st_gid)
-    return status.st_uid != 0 or (stat.S_IMODE(status.st_mode), status.st_gid) != wanted
+    raise HostError(f"after its {verb or 'check'} {problem}. {held.last_words()}")
 
 
 def _make_directories(directory: str) -> None:
-    group = _group_id()
-    if group is None:
+    if install.group_id(GROUP) is None:
         raise HostError(f"there is no group {GROUP}")
-    os.makedirs(os.path.join(directory, "certificates"), exist_ok=True)
-    os.makedirs(os.path.join(directory, "sites"), exist_ok=True)
-    os.chown(directory, 0, group)
-    os.chmod(directory, 0o750)
+    install.make_directory(directory, GROUP)
     for name in ("certificates", "sites"):
-        os.chmod(os.path.join(directory, name), 0o755)
-
-
-def _place(file: File, text: str) -> None:
-    parent = os.path.dirname(file.path)
-    if file.path.endswith(policy_host.POLICY_PATH):
-        os.makedirs(parent, exist_ok=True)
-        for place in (os.path.dirname(parent), parent):
-            os.chmod(place, 0o755)
-    if file.secret:
-        files.write(file.path, text, mode=0o600)
-        os.chown(file.path, 0, _group_id() or 0)
-        os.chmod(file.path, 0o640)
-    else:
-        files.write(file.path, text)
-
-
-def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run(["systemctl", *arguments])
-
-
-def _require(done: subprocess.CompletedProcess[str]) -> None:
-    if done.returncode:
-        raise HostError(f"{' '.join(done.args)}: {(done.stderr or done.stdout).strip()}")
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMMAND_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{command[0]}: {error.__class__.__name__}") from None
+        install.make_directory(os.path.join(directory, name))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, rspamd
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer, dkim_signer_key
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, pair
@@ -34,14 +35,14 @@ class Host:
         self.reloads = 0
         self.faults: list[Exception] = []
         self._patch = monkeypatch
-        monkeypatch.setattr(key_files, "OWNER", os.geteuid())
-        monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
+        monkeypatch.setattr(install, "OWNER", os.geteuid())
+        monkeypatch.setattr(install, "group_id", lambda _name: os.getegid())
         monkeypatch.setattr(rspamd, "UNIT", str(path / "unit" / "mailops.conf"))
-        monkeypatch.setattr(rspamd, "running", lambda: self.reloads > 0)
+        monkeypatch.setattr(rspamd, "running", lambda _directory: self.reloads > 0)
         monkeypatch.setattr(rspamd, "test", lambda *_arguments: None)
         monkeypatch.setattr(rspamd, "_follow", self._follow)
 
-    def _follow(self, _unit_changed: bool, _socket: str) -> None:
+    def _follow(self, _service: install.Service, _changed: set[str], _socket: str) -> None:
         self.reloads += 1
         for fault in self.faults:
             raise fault

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration, operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import operation
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import command
 from ansible_collections.mailops.mta.plugins.modules import powermta_info, powermta_queue, powermta_source
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.fake_pmta import FakePmta
 
@@ -253,17 +254,17 @@ def test_looking_at_something_broken_tells_so(pmta: FakePmta, text: str) -> None
 
 def test_looking_at_something_that_hangs(pmta: FakePmta, monkeypatch: pytest.MonkeyPatch) -> None:
     pmta.set(hang=20)
-    monkeypatch.setattr(configuration, "_COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(command, "COMMAND_SECONDS", 0.5)
     result = run(powermta_info, gather=["status"])
     assert result["status"] is None
-    assert "Timeout" in result["findings"][0]["found"]
+    assert "did not end within 0.5 seconds" in result["findings"][0]["found"]
 
 
 def test_looking_without_powermta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     result = run(powermta_info, gather=["version"])
     assert result["version"] is None
-    assert "FileNotFound" in result["findings"][0]["found"]
+    assert "there is no command pmta" in result["findings"][0]["found"]
 
 
 def test_settings_are_those_of_one_queue(pmta: FakePmta) -> None:

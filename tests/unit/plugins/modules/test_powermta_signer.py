@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer_key, powermta_signer
@@ -28,15 +29,15 @@ CURVE = pair("a.test", "s1-ed25519")
 class Host(PowerMta):
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(path, monkeypatch)
-        monkeypatch.setattr(key_files, "OWNER", os.geteuid())
-        monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
+        monkeypatch.setattr(install, "OWNER", os.geteuid())
+        monkeypatch.setattr(install, "group_id", lambda _name: os.getegid())
         self.set_up()
 
     def bring(self, *keys: Pair) -> None:
         """As dkim_signer_key does."""
         held = key_files.of("powermta", str(self.directory))
         held.make_directories()
-        key_files.write([dkim_signer_key._file(held, {**key.public, "private_key": key.pem}) for key in keys])
+        install.write([dkim_signer_key._file(held, {**key.public, "private_key": key.pem}) for key in keys])
 
     def sign(
         self, serial: int, held: list[Pair], signing: list[Pair], check: bool = False, **more: Any

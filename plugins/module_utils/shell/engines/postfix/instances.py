@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as core
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import SERVICE_SECONDS, Runner
 
 PRIMARY = "/etc/postfix"
 LOCK = "/run/mailops-postfix.lock"
@@ -57,6 +57,9 @@ _UNIT_FILES = ("/lib/systemd/system/postfix@.service", "/usr/lib/systemd/system/
 
 class PostfixError(Exception):
     """Something that a person must look at; the text says what and what was done about it."""
+
+
+_host = Runner(PostfixError)
 
 
 @dataclass
@@ -149,7 +152,7 @@ class Host:
         asked = sorted({name for instance in instances for name in instance["main_cf_if_known"]})
         if not self.installed or not asked:
             return set(asked)
-        done = _run(["postconf", "-d", *asked], check=False)
+        done = _host.run(["postconf", "-d", *asked])
         return {line.partition("=")[0].strip() for line in done.stdout.splitlines() if "=" in line}
 
     def _plan_or_report(self, instance: Mapping[str, Any], known: set[str]) -> Optional[Plan]:
@@ -282,7 +285,7 @@ class Host:
         settled = (core.MASTER_CF, core.MAIN_CF)
         files.write_changed(directory, {name: text for name, text in texts.items() if name not in settled}, before)
         for name in tables:
-            _must(["postmap", "-c", PRIMARY, f"lmdb:{directory}/{name}"])
+            _host.must(["postmap", "-c", PRIMARY, f"lmdb:{directory}/{name}"])
         files.write_changed(directory, {name: texts[name] for name in settled}, before)
 
     def _restore(self, plan: Plan, tables: list[str], effort: str, fresh: bool) -> None:
@@ -355,7 +358,7 @@ class Host:
                     self.units.reload(name)
                 else:
                     self.units.start(name)
-                _run(["postqueue", "-c", directory, "-f"], check=False)
+                _host.run(["postqueue", "-c", directory, "-f"])
             self.outcome.draining.append({"instance": name, "messages": sum(queue_counts(queue).values())})
             return
         waiting = sum(queue_counts(queue).values())
@@ -397,7 +400,7 @@ class Host:
         after = main_cf + "".join(f"{name} = {value}\n" for name, value in differing.items())
         self.outcome.diff.extend(files.diff(PRIMARY, {core.MAIN_CF: main_cf}, {core.MAIN_CF: after}))
         if not self.check_mode:
-            _must(["postconf", "-c", PRIMARY, "-e", *(f"{name}={value}" for name, value in differing.items())])
+            _host.must(["postconf", "-c", PRIMARY, "-e", *(f"{name}={value}" for name, value in differing.items())])
             if "inet_interfaces" in differing:
                 self.units.restart_primary()
 
@@ -409,12 +412,12 @@ class Host:
         registered = self._registered()
         if directory not in registered:
             value = " ".join([*registered, directory])
-            _must(["postconf", "-c", PRIMARY, "-e", f"multi_instance_directories={value}"])
+            _host.must(["postconf", "-c", PRIMARY, "-e", f"multi_instance_directories={value}"])
         self.units.remember(name)
 
     def _unregister(self, directory: str) -> None:
         rest = [entry for entry in self._registered() if entry != directory]
-        _must(["postconf", "-c", PRIMARY, "-e", f"multi_instance_directories={' '.join(rest)}"])
+        _host.must(["postconf", "-c", PRIMARY, "-e", f"multi_instance_directories={' '.join(rest)}"])
 
 
 class _Units:
@@ -436,9 +439,9 @@ class _Units:
         if not names or shutil.which("postmulti") is None:
             return set()
         if self.systemd:
-            done = _run(["systemctl", "is-active", *(self.unit(name) for name in names)], check=False)
+            done = _host.run(["systemctl", "is-active", *(self.unit(name) for name in names)])
             return {name for name, state in zip(names, done.stdout.split()) if state in ("active", "reloading")}
-        return {name for name in names if _run(["postmulti", "-i", name, "-p", "status"], check=False).returncode == 0}
+        return {name for name in names if _host.run(["postmulti", "-i", name, "-p", "status"]).returncode == 0}
 
     def start(self, name: str) -> None:
         self._do("start", name)
@@ -460,10 +463,10 @@ class _Units:
         if self.systemd:
             # The units of the instances are part of it, and would be restarted with it.
             unit = "postfix.service" if self.by_directory else "postfix@-.service"
-            _must(["systemctl", "restart", "--job-mode=ignore-dependencies", unit])
+            _host.systemctl("restart", "--job-mode=ignore-dependencies", unit)
         else:
-            _must(["postmulti", "-i", "-", "-p", "stop"])
-            _must(["postmulti", "-i", "-", "-p", "start"])
+            _host.must(["postmulti", "-i", "-", "-p", "stop"], seconds=SERVICE_SECONDS)
+            _host.must(["postmulti", "-i", "-", "-p", "start"], seconds=SERVICE_SECONDS)
 
     def come_back(self) -> bool:
         """Whether systemd starts an instance anew that could not start or was killed."""
@@ -472,7 +475,7 @@ class _Units:
     def let_come_back(self) -> None:
         os.makedirs(os.path.dirname(_DROP_IN), exist_ok=True)
         files.write(_DROP_IN, self._drop_in)
-        _must(["systemctl", "daemon-reload"])
+        _host.systemctl("daemon-reload")
 
     @property
     def _drop_in(self) -> str:
@@ -480,29 +483,26 @@ class _Units:
         return _DROP_IN_TEXT.format(directory=directory) + (_KILL_TEXT if self.by_directory else "")
 
     def at_boot(self) -> bool:
-        return not self.systemd or all(
-            _run(["systemctl", "--quiet", verb, "postfix.service"], check=False).returncode == 0
-            for verb in ("is-enabled", "is-active")
-        )
+        return not self.systemd or all(_host.holds(verb, "postfix.service") for verb in ("is-enabled", "is-active"))
 
     def start_at_boot(self) -> None:
-        _must(["systemctl", "--quiet", "enable", "--now", "postfix.service"])
+        _host.systemctl("enable", "--now", "postfix.service")
 
     def remember(self, name: str) -> None:
         if self.systemd and self.by_directory:
-            _must(["systemctl", "--quiet", "enable", self.unit(name)])
+            _host.systemctl("enable", self.unit(name))
 
     def forget(self, name: str) -> None:
         if self.systemd and self.by_directory:
-            _must(["systemctl", "--quiet", "disable", self.unit(name)])
+            _host.systemctl("disable", self.unit(name))
 
     def _do(self, verb: str, name: str) -> None:
         if self.systemd:
             if verb in ("start", "restart"):
-                _run(["systemctl", "reset-failed", self.unit(name)], check=False)
-            _must(["systemctl", verb, self.unit(name)])
+                _host.run(["systemctl", "reset-failed", self.unit(name)])
+            _host.systemctl(verb, self.unit(name))
         else:
-            _must(["postmulti", "-i", name, "-p", verb])
+            _host.must(["postmulti", "-i", name, "-p", verb], seconds=SERVICE_SECONDS)
 
 
 # ---- small questions
@@ -572,7 +572,7 @@ def _answers(place: str) -> bool:
 
 
 def _owner() -> str:
-    return _must(["postconf", "-c", PRIMARY, "-hx", "mail_owner"]).strip()
+    return _host.must(["postconf", "-c", PRIMARY, "-hx", "mail_owner"]).strip()
 
 
 def _last_complaint(log: str) -> str:
@@ -586,22 +586,9 @@ def _last_complaint(log: str) -> str:
 
 def _complaints(command: list[str], *, by_code: bool = False) -> list[str]:
     """What a tool of Postfix says on its standard error; ``by_code`` where it also says harmless things there."""
-    done = _run(command, check=False)
+    done = _host.run(command)
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if by_code and done.returncode == 0:
         # postsuper(1) speaks of what lies in the queue, such as the unfinished message of a killed process.
         return [line for line in lines if ("warning:" in line or "fatal:" in line) and "postsuper" not in line]
     return lines
-
-
-def _must(command: list[str]) -> str:
-    return _run(command, check=True).stdout
-
-
-def _run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
-    if check and done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        raise PostfixError(f"{' '.join(command[:3])} failed: {' '.join(said[-3:])}")
-    return done

@@ -20,7 +20,6 @@ import shutil
 import smtplib
 import socket
 import stat
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,11 +34,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
     outcome,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration, operation
-from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import (
+    PowermtaError,
+    host,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 KEPT = "config.mailops-acceptance"
-_SECONDS = 60
+_SMTP_SECONDS = 60
 _LISTEN_SECONDS = 15.0
 _DOMAIN, _VMTA = "acceptance.invalid", "mailops-acceptance"
 _QUEUE = f"{_DOMAIN}/{_VMTA}"  # no mail can leave it: nothing answers on port 1
@@ -144,7 +146,7 @@ def _recover(root: str, check_mode: bool) -> None:
     _say("delete", f"--queue={_QUEUE}")
     _put_back(root)
     if configuration.running():
-        _run("pmta", "reload")
+        host.run(["pmta", "reload"])
 
 
 def _refuse_with_mail() -> None:
@@ -193,13 +195,13 @@ def _try(trial: assumptions.Trial, root: str, extra: str) -> Optional[Said]:
 
 
 def _test() -> Said:
-    done = _run("pmta", "test", "config")
+    done = host.run(["pmta", "test", "config"])
     return Said(done.returncode, tuple(done.stdout.splitlines()), tuple(done.stderr.splitlines()))
 
 
 def _make_key(path: str) -> bool:
     with contextlib.suppress(PowermtaError):
-        return _run("openssl", "genrsa", "-out", path, "2048").returncode == 0
+        return host.run(["openssl", "genrsa", "-out", path, "2048"]).returncode == 0
     return False
 
 
@@ -272,12 +274,12 @@ def _try_live(root: str) -> _Live:
         with _kept(root):
             wanted = _LIVE.format(vmta=_VMTA, ip=_SOURCE_IP, domain=_DOMAIN, port=port)
             _replace(main, f"{files.read(main) or ''}{wanted}")
-            _run("pmta", "reload")
+            host.run(["pmta", "reload"])
             live.held["reload.adds"] = _until(lambda: _greets(port))
             if live.held["reload.adds"]:
                 _operate(live, port)
     finally:
-        _run("pmta", "reload")
+        host.run(["pmta", "reload"])
     if live.held["reload.adds"]:
         live.held["reload.removes"] = _until(lambda: not _greets(port))
     live.held["reload.keeps"] = None if process is None else _process() == process
@@ -313,7 +315,7 @@ def _inject(port: int) -> None:
 def _send(port: int, sender: str, author: str, number: int) -> None:
     """Without a ``sender`` nobody gets a report."""
     rcpt = f"r{number}@{_DOMAIN}"
-    with smtplib.SMTP("127.0.0.1", port, local_hostname=_DOMAIN, timeout=_SECONDS) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, local_hostname=_DOMAIN, timeout=_SMTP_SECONDS) as smtp:
         text = f"From: {author}\r\nTo: {rcpt}\r\nSubject: acceptance\r\n\r\nThis waits and is deleted.\r\n"
         smtp.sendmail(sender, [rcpt], text)
 
@@ -370,7 +372,7 @@ def _process() -> Optional[str]:
         ("systemctl", "show", "--value", "--property=MainPID", configuration.SERVICE),
     ):
         with contextlib.suppress(PowermtaError):
-            found = _run(*command).stdout.strip()
+            found = host.run(list(command)).stdout.strip()
             if found:
                 return found
     return None
@@ -415,7 +417,7 @@ def _answers() -> Answers:
 
 
 def _host(root: str) -> list[Outcome]:
-    units = _run("systemctl", "list-unit-files", "--no-legend", "pmta*").stdout.split()
+    units = host.run(["systemctl", "list-unit-files", "--no-legend", "pmta*"]).stdout.split()
     services = sorted(unit for unit in units if unit.endswith(".service"))
     owners = {
         path: _owner(path) for path in (root, f"{root}/config", f"{root}/license", "/var/log/pmta", "/var/spool/pmta")
@@ -484,7 +486,7 @@ def _packages() -> list[str]:
     found = []
     for command in (("dpkg-query", "-W", "-f", "${Package} ${Version}\n"), ("rpm", "-qa")):
         with contextlib.suppress(PowermtaError):
-            lines = _run(*command).stdout.splitlines()
+            lines = host.run(list(command)).stdout.splitlines()
             found += [line.strip() for line in lines if line.lower().startswith(("powermta", "pmta"))]
     return sorted(found)
 
@@ -494,12 +496,3 @@ def _os() -> str:
         if line.startswith("PRETTY_NAME="):
             return line.partition("=")[2].strip('"')
     return os.uname().sysname
-
-
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            list(command), capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PowermtaError(f"{' '.join(command[:3])}: {error.__class__.__name__}") from None

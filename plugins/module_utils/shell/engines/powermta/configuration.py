@@ -11,14 +11,12 @@ the whole new one stands there. ``sets/loaded`` names the set that the running P
 from __future__ import annotations
 
 import contextlib
-import grp
 import hashlib
 import json
 import os
 import re
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -36,7 +34,8 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import KEYS_END
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources
-from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files, install, lock
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
 
 ROOT = "/etc/pmta"
 GROUP = "pmta"
@@ -44,8 +43,6 @@ SERVICE, MONITOR = "pmta", "pmtahttp"
 KEPT_SETS = 5
 SECRET = "(secret)\n"
 _LOCK_SECONDS = 120
-_COMMAND_SECONDS = 60
-_SERVICE_SECONDS = 900  # it reads its spool as it starts, and ends what it sends as it stops
 _BAD_NEWS = re.compile(
     r"\b(?:error|fail|failed|failure|unable|cannot|could not|refused|denied|not running|no such)\b", re.I
 )
@@ -57,6 +54,9 @@ _MODE, _DIRECTORY_MODE = 0o640, 0o750
 
 class PowermtaError(Exception):
     """PowerMTA or this host refused. The set that was in place before is in place and in use."""
+
+
+host = Runner(PowermtaError)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def is_ours(root: str = ROOT) -> bool:
 
 
 def running() -> bool:
-    return _systemctl("is-active", "--quiet", SERVICE).returncode == 0
+    return host.holds("is-active", SERVICE)
 
 
 def in_force(root: str = ROOT) -> bool:
@@ -151,7 +151,7 @@ def _fragments(directory: str) -> dict[str, str]:
 
 def cli(*arguments: str) -> Any:
     """What ``pmta --json`` answers to a command, as data. Raises PowermtaError."""
-    done = _run(["pmta", "--json", *arguments])
+    done = host.run(["pmta", "--json", *arguments])
     try:
         return foreign.parsed(done.stdout)
     except ValueError:
@@ -171,7 +171,7 @@ def _reload(secret: frozenset[str]) -> list[str]:
 
 def _errors(command: list[str], secret: frozenset[str], bad: Callable[[str], bool]) -> list[str]:
     """The bad lines that a command prints. What its exit code means is not documented."""
-    done = _run(command)
+    done = host.run(command)
     lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
     told = [line for line in lines if bad(line)]
     if done.returncode and not told:
@@ -202,7 +202,7 @@ def alone(root: str = ROOT) -> Iterator[None]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.locked(os.path.join(root, ".mailops.lock"), _LOCK_SECONDS))
+            stack.enter_context(lock.locked(os.path.join(root, ".mailops.lock"), _LOCK_SECONDS))
         except TimeoutError as error:
             raise PowermtaError(str(error)) from None
         _held.add(root)
@@ -366,10 +366,10 @@ def _follow(effort: str, secret: frozenset[str]) -> None:
         if told:
             raise PowermtaError(f"pmta reload failed: {'; '.join(told)}")
     elif effort == RESTART:
-        _must("restart", SERVICE)
+        host.systemctl("restart", SERVICE)
     elif effort == START:
-        _must("enable", "--quiet", SERVICE)
-        _must("start", SERVICE)
+        host.systemctl("enable", SERVICE)
+        host.systemctl("start", SERVICE)
     if effort in (RELOAD, RESTART, START) and not running():
         raise PowermtaError(f"{SERVICE} does not run after its {effort}")
 
@@ -377,8 +377,8 @@ def _follow(effort: str, secret: frozenset[str]) -> None:
 def _follow_monitor(paths: Paths) -> list[Finding]:
     """The web monitor is a service of its own, and no reason to take a mail server down."""
     try:
-        _must("enable", "--quiet", MONITOR)
-        _must("restart", MONITOR)
+        host.systemctl("enable", MONITOR)
+        host.systemctl("restart", MONITOR)
     except PowermtaError as error:
         remedy = f"Look at it with systemctl status {MONITOR}, and restart it"
         return [Finding(paths.main, "http-mgmt-port", f"the web monitor does not run: {error}", remedy, WARNING)]
@@ -417,11 +417,11 @@ def _resume(paths: Paths, effort: str, tried: bool, fresh: bool) -> str:
     """Have PowerMTA run as before with the old set, and say how it runs."""
     try:
         if effort == START and fresh:
-            _must("disable", "--now", "--quiet", SERVICE)  # its package's own configuration may listen on every address
+            host.systemctl("disable", "--now", SERVICE)  # its package's own configuration may listen on every address
         elif effort == START:
-            _must("stop", SERVICE)
+            host.systemctl("stop", SERVICE)
         elif tried and (effort == RESTART or not running()):
-            _must("restart", SERVICE)
+            host.systemctl("restart", SERVICE)
         elif tried and effort == RELOAD:
             told = _reload(frozenset())
             if told:
@@ -458,16 +458,16 @@ def _write_set(paths: Paths, texts: Mapping[str, str]) -> str:
     for fragment, text in texts.items():
         _write(os.path.join(temporary, fragment), text)
     _own(temporary, _DIRECTORY_MODE)
-    _sync(temporary)
+    files.sync_directory(temporary)
     os.rename(temporary, directory)
-    _sync(paths.sets)
+    files.sync_directory(paths.sets)
     return name
 
 
 def _point(paths: Paths, name: str) -> None:
     os.symlink(os.path.join(os.path.basename(paths.sets), name), paths.conf_d + _NEW)
     os.rename(paths.conf_d + _NEW, paths.conf_d)
-    _sync(paths.root)
+    files.sync_directory(paths.root)
 
 
 def _keep_first_main(paths: Paths, text: Optional[str]) -> None:
@@ -502,7 +502,7 @@ def _with_wrong_rights(paths: Paths) -> list[str]:
 
 
 def _differs(path: str, mode: int) -> bool:
-    status, group = os.lstat(path), _group_id()
+    status, group = os.lstat(path), install.group_id(GROUP)
     right = stat.S_IMODE(status.st_mode) == mode and status.st_uid == os.geteuid() and group in (None, status.st_gid)
     return not right or stat.S_ISLNK(status.st_mode)
 
@@ -524,25 +524,10 @@ def _write(path: str, text: str) -> None:
 
 def _own(path: str, mode: int) -> None:
     """Root writes, PowerMTA's group reads, nobody else sees it."""
-    group = _group_id()
+    group = install.group_id(GROUP)
     if group is not None:
         os.chown(path, os.geteuid(), group)
     os.chmod(path, mode)
-
-
-def _group_id() -> Optional[int]:
-    try:
-        return grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        return None
-
-
-def _sync(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _diff(
@@ -559,25 +544,3 @@ def _diff(
         # What stood there before may hold secrets of somebody else.
         found.append({"before_header": paths.main, "after_header": paths.main, "before": "", "after": main})
     return found
-
-
-# ---- commands
-
-
-def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run(["systemctl", *arguments], _SERVICE_SECONDS)
-
-
-def _must(*arguments: str) -> None:
-    done = _systemctl(*arguments)
-    if done.returncode:
-        raise PowermtaError(f"systemctl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
-
-
-def _run(command: list[str], seconds: Optional[float] = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds or _COMMAND_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PowermtaError(f"{' '.join(command[:3])}: {error.__class__.__name__}") from None

@@ -9,6 +9,7 @@ import json
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import addresses
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
 
 
 class Kernel:
@@ -18,7 +19,7 @@ class Kernel:
         self.held = {"10.0.0.1"}
         self.commands = []
 
-    def run(self, command):
+    def run(self, _runner, command):
         words = command[1:]
         if words[:3] == ["-j", "address", "show"]:
             return json.dumps([{"ifname": "eth0", "addr_info": [{"local": ip} for ip in sorted(self.held)]}])
@@ -36,7 +37,7 @@ class Kernel:
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     pretended = Kernel()
-    monkeypatch.setattr(addresses, "_must", pretended.run)
+    monkeypatch.setattr(Runner, "must", lambda *arguments: pretended.run(*arguments))
     monkeypatch.setattr(addresses, "BATCH", str(tmp_path / "etc/addresses"))
     monkeypatch.setattr(addresses, "UNIT_PATH", str(tmp_path / "unit"))
     monkeypatch.setattr(addresses, "DROP_IN", str(tmp_path / "drop-in"))

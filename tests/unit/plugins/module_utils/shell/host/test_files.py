@@ -38,11 +38,3 @@ def test_diff_names_what_differs():
     shown = files.diff("/etc/x", {"a": "1", "b": "2"}, {"b": "3", "c": "4"})
     assert [entry["after_header"] for entry in shown] == ["/etc/x/a", "/etc/x/b", "/etc/x/c"]
     assert files.diff("/etc/x", {"a": "1"}, {"a": "1"}) == []
-
-
-def test_a_lock_is_for_one(tmp_path):
-    path = str(tmp_path / "lock")
-    with files.locked(path, 0.1), pytest.raises(TimeoutError), files.locked(path, 0.2):
-        pass
-    with files.locked(path, 0.1):
-        pass

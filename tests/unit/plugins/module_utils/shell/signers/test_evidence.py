@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import Installed, SigningKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import for_rspamd
-from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import evidence, key_files, milter, rspamd
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
+from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import evidence, milter, rspamd
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, Signer, pair
 
 
 @pytest.fixture(autouse=True)
 def _rights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_files, "OWNER", os.geteuid())
-    monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
+    monkeypatch.setattr(install, "OWNER", os.geteuid())
+    monkeypatch.setattr(install, "group_id", lambda _name: os.getegid())
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def directory(tmp_path: Path) -> Path:
 def place(directory: Path, *pairs: Pair) -> list[Path]:
     keys = rspamd.key_files(str(directory))
     files = [keys.file(SigningKey(**one.public), for_rspamd(one.pem).encode("ascii")) for one in pairs]
-    key_files.write(files)
+    install.write(files)
     return [Path(file.path) for file in files]
 
 
@@ -58,7 +59,7 @@ def test_each_stream_is_asked_for_its_own_domains(directory: Path) -> None:
     pairs = [pair("a.test", "s1"), pair("b.test", "s1"), pair("c.test", "s1")]
     place(directory, *pairs)
     streams = {"one": {"from": {"a.test": "a.test", "c.test": "c.test"}}, "two": {"from": {"b.test": "b.test"}}}
-    key_files.write([rspamd.admission_file(str(directory), {"streams": streams, "front": None})])
+    install.write([rspamd.admission_file(str(directory), {"streams": streams, "front": None})])
     with Signer(directory / "sock", pairs) as signer:
         found = gather(directory, "a.test", "b.test", "c.test", "new.test")
     assert found["unknown"] == ["new.test"]
@@ -75,7 +76,7 @@ def test_a_domain_that_left_the_fleet_is_asked_about_while_it_is_signed_for(dire
     left = pair("left.test", "s1")
     place(directory, left)
     (directory / "signing").mkdir()
-    key_files.write(rspamd.table_files(str(directory), [SigningKey(**left.public)]))
+    install.write(rspamd.table_files(str(directory), [SigningKey(**left.public)]))
     with Signer(directory / "sock", [left]):
         assert gather(directory)["signs"] == [left.public]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, powermta
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.standin import (
     HOST,
@@ -29,7 +30,7 @@ class Host(PowerMta):
     def place(self, *keys: Pair) -> list[Path]:
         held = key_files.of("powermta", str(self.directory))
         held.make_directories()
-        key_files.write([held.file(SigningKey(**key.public), key.pem.encode("ascii")) for key in keys])
+        install.write([held.file(SigningKey(**key.public), key.pem.encode("ascii")) for key in keys])
         return [Path(held.path(SigningKey(**key.public))) for key in keys]
 
     def sign(self, *keys: Pair, serial: int = 7) -> None:
@@ -42,8 +43,8 @@ class Host(PowerMta):
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(key_files, "OWNER", os.geteuid())
-    monkeypatch.setattr(key_files, "group_id", lambda _name: os.getegid())
+    monkeypatch.setattr(install, "OWNER", os.geteuid())
+    monkeypatch.setattr(install, "group_id", lambda _name: os.getegid())
     return Host(tmp_path, monkeypatch)
 
 
@@ -119,7 +120,7 @@ def test_nothing_but_whole_keys_with_the_right_rights_sign_and_are_held(host: Ho
     file.chmod(0o644)
     cut.write_bytes(cut.read_bytes()[:-40])
     held = key_files.of("rspamd", str(host.directory))
-    key_files.write([held.file(SigningKey(**curve.public), curve.pem.encode("ascii"))])
+    install.write([held.file(SigningKey(**curve.public), curve.pem.encode("ascii"))])
     found = host.evidence()
     assert (found["signs"], found["holds"]) == ([B.public], [B.public])
     assert found["unknown"] == ["a.test", "sub.a.test"]

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.web import policy_host as core
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policy_host
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -178,8 +179,8 @@ def test_files_of_hosts_that_left_are_found_and_removed_with_their_directories(t
         path.write_bytes(POLICY)
     (tmp_path / "certificates").mkdir()
     (tmp_path / "certificates" / "old.key").write_text("x")
-    wanted = [policy_host.File(core.policy_file(directory, "a.example"), POLICY.decode())]
-    assert policy_host.differing(wanted) == ([] if (tmp_path.stat().st_uid == 0) else wanted)
+    wanted = [install.File(core.policy_file(directory, "a.example"), POLICY)]
+    assert install.differing(wanted) == ([] if (tmp_path.stat().st_uid == 0) else wanted)
     stale = policy_host.stale(directory, wanted)
     assert [path[len(directory) :] for path in stale] == [
         "/certificates/old.key",

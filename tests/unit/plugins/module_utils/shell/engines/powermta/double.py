@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 
 PMTA = """\
 #!/bin/sh
@@ -45,7 +46,7 @@ case "$*" in
         exit 1
     fi
     rm -rf "$state/read" && cp -rL "$root/conf.d" "$state/read" && touch "$state/running" ;;
-"stop pmta"|"disable --now --quiet pmta") rm -f "$state/running" ;;
+"stop pmta"|"disable --now pmta") rm -f "$state/running" ;;
 esac
 """
 
@@ -62,7 +63,7 @@ class Host:
             program.write_text(f"{head}\nroot={self.root} state={self.state}\n{body}", encoding="utf-8")
             program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-        monkeypatch.setattr(configuration, "_group_id", os.getegid)
+        monkeypatch.setattr(install, "group_id", lambda _name: os.getegid())
         (self.root / "config").write_text("# the package's own\nsmtp-listener 127.0.0.1:25\n", encoding="utf-8")
 
     def apply(self, fragments: Mapping[str, Optional[str]], **more: Any) -> configuration.Change:

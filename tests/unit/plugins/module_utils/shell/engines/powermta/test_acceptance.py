@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import assumptions, checks
@@ -13,6 +15,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import acceptance, configuration
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta.configuration import PowermtaError
+from ansible_collections.mailops.mta.plugins.module_utils.shell.host.command import Runner
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.fake_pmta import FakePmta
 
 TRIALS = assumptions.TRIALS
@@ -27,6 +30,11 @@ def looks(root: Path) -> dict[str, tuple[int, str]]:
     }
 
 
+class OpensslOnly(Runner):
+    def run(self, command: list[str], *more: Any) -> subprocess.CompletedProcess[str]:
+        return super().run(command if command[0] == "openssl" else ["true"], *more)
+
+
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakePmta, Path]:
     (tmp_path / "bin").mkdir()
@@ -38,11 +46,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakePmta, Pat
     pmta.set(says={"show status": STATUS % 0})
     monkeypatch.setattr(configuration, "running", lambda: False)
     monkeypatch.setattr(assumptions, "TRIALS", (assumptions.TRIALS[0], TRIALS[-1]))
-    real = acceptance._run
     monkeypatch.setattr(acceptance, "_test", lambda: checked(root))
-    monkeypatch.setattr(
-        acceptance, "_run", lambda *command: real("true") if command[0] != "openssl" else real(*command)
-    )
+    monkeypatch.setattr(acceptance, "host", OpensslOnly(PowermtaError))
     return pmta, root
 
 
@@ -122,7 +127,7 @@ def test_what_the_role_brought_after_a_kill_stays(host: tuple[FakePmta, Path], m
     after = {name: look for name, look in looks(root).items() if name != acceptance.KEPT}
     pmta.queue("a.test/bulk-1", 3)
     pmta.set(says={"show status": STATUS % 3})
-    monkeypatch.setattr(acceptance, "_run", lambda *command: pytest.fail(f"{command}: mail waits"))
+    monkeypatch.setattr(OpensslOnly, "run", lambda _self, command: pytest.fail(f"{command}: mail waits"))
     with pytest.raises(PowermtaError, match="recipients wait"):
         acceptance.run(force=False, check_mode=False, root=str(root))
     assert looks(root) == after
