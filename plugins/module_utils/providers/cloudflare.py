@@ -66,7 +66,7 @@ class Cloudflare(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {"Authorization": f"Bearer {token}"}),
             "Cloudflare",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials",
             access_remedy="give the token the permissions Zone Read and DNS Write for this zone",
             refusal=self._refusal,

@@ -42,7 +42,7 @@ class Desec(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or URL), {"Authorization": f"Token {token}"}),
             "deSEC",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials",
             access_remedy="give the token a policy that may write these names and types of the domain",
             refusal=self._refusal,

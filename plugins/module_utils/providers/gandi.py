@@ -41,7 +41,7 @@ class Gandi(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or URL), {"Authorization": f"Bearer {token}"}),
             "Gandi",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials, or renew the token",
             access_remedy="let the token manage the domain's technical configurations",
             refusal=self._refusal,

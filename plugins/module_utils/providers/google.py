@@ -54,7 +54,7 @@ class Google(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {}),
             "Google Cloud DNS",
-            access.zone,
+            access,
             key_remedy=_KEY_REMEDY,
             access_remedy="give the service account the role DNS Administrator on the managed zone",
             refusal=_refusal,

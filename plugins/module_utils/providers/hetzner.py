@@ -50,7 +50,7 @@ class Hetzner(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {"Authorization": f"Bearer {token}"}),
             "Hetzner",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials; it is one of the Cloud Console, of the zone's project",
             access_remedy="give the token the permission to read and write",
             refusal=self._refusal,

@@ -66,7 +66,7 @@ class Route53(Provider):
         self._rest = _Xml(
             aws.SignedClient(access.client(url, {"Accept": "application/xml"}), url, keys),
             "Route 53",
-            access.zone,
+            access,
             key_remedy="correct the keys in the credentials, and the clock",
             access_remedy="allow the key what the documentation of this collection lists",
             throttle=Throttle.of(f"route53 {keys.access_key_id}", self.limits.requests_per_second),
