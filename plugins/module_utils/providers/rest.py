@@ -26,7 +26,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 _MAX_PAGES = 5000  # of one list
-_LONG = 300  # characters of what a service says
+LONG = 300  # characters of what a service says
 _MAX_READING = httpclient.MAX_BODY  # bytes of a list in pages: no more than of one in a single answer
 _SECRET = 8  # characters; shorter words of a header are such as "Bearer"
 _JSON = json.JSONEncoder(separators=(",", ":"))
@@ -215,10 +215,13 @@ def message(answer: Any, hidden: Iterable[str] = ()) -> str:
     text = "; ".join(dict.fromkeys(texts))
     for word in {word for value in hidden for word in value.split() if len(word) >= _SECRET}:
         text = text.replace(word, "********")
-    if len(text) > _LONG:
-        # Between words: half a key would not be known for one.
-        text = f"{text[:_LONG].rpartition(' ')[0]} ...".lstrip()
-    return f": {text}" if texts else ""
+    return f": {foreign.shortened(text, LONG)}" if texts else ""
+
+
+def members(answer: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in the list ``name`` of ``answer``; none where an error body has another shape."""
+    listed = answer.get(name) if isinstance(answer, dict) else None
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def required(value: Any, kind: type, rest: Rest, what: str) -> Any:
