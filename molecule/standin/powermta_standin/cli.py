@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from . import NAME, ROOT, SOCKET, routing
-from .control import version
+from .answer import version
 from .reader import ConfigError
 
 USAGE = f"""{NAME}

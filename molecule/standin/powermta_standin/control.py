@@ -21,28 +21,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import NAME, ROOT, VERSION, reader
+from .answer import Answer, version
 from .queues import BACKOFF, NORMAL, Item, Queue
 from .routing import DEFAULT, first, flag
-
-if TYPE_CHECKING:
-    from .server import Server
+from .server import Server
 
 SYSTEMS = (BACKOFF, NORMAL)
 
 
 class Wrong(Exception):
     """A command that cannot be done."""
-
-
-@dataclass
-class Answer:
-    text: str
-    data: dict[str, Any] | None = None
-    code: int = 0
 
 
 def _when(at: float) -> str:
@@ -496,11 +487,6 @@ class Control:
 
 
 _VMTA_TITLES = ("vmta", "rcpt", "KB", "conn", "domains")
-
-
-def version() -> Answer:
-    product = {"name": "PowerMTA stand-in", "version": VERSION, "variant": "lab only, it is not PowerMTA"}
-    return Answer(NAME, {"mta": {"product": product}})
 
 
 def _pattern(text: str) -> str:

@@ -1,36 +1,26 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PowerMTA stand-in (it is not PowerMTA): the daemon pmtad."""
+"""PowerMTA stand-in (it is not PowerMTA): what the daemon holds: listeners, queues, accounting, its configuration."""
 
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
-import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from email.utils import formatdate, make_msgid
 
-from . import LOGS, NAME, ROOT, RUN, SOCKET, VERSION, inbound, routing
+from . import LOGS, NAME, ROOT, inbound, routing
 from .accounting import Accounting
-from .control import Control
 from .delivery import Delivery
 from .queues import Attempt, Item, Queues, new_id
 from .reader import ConfigError, Node
-from .routing import Configuration, Settings, first, flag, number
-from .session import Session
+from .routing import Configuration, Settings, first, number
 from .spool import Message, Recipient, Spool
 
-USER = "pmta"
-SERIES = VERSION.partition("r")[0]
-SIGNS_OF_LICENCE = re.compile(rf"PowerMTA stand-in.*version {re.escape(SERIES)}(?![0-9.])", re.DOTALL)
 FAIL_RELOAD = f"{ROOT}/standin-fail-reload"  # lab only: while it is there, a reload fails
 
 
@@ -38,9 +28,14 @@ class ServerError(Exception):
     """The daemon cannot do that; the text begins with "Error"."""
 
 
+# The dialogue on one connection: the server, the connection, its other end, its own, and the source of the listener.
+Converse = Callable[["Server", socket.socket, str, tuple[str, int], str], None]
+
+
 class Server:
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, converse: Converse) -> None:
         self.configuration = configuration
+        self._converse = converse
         self.started = time.time()
         self._log_lock = threading.Lock()
         self.accounting = Accounting(configuration.tree)
@@ -48,7 +43,7 @@ class Server:
         self.queues.report = self._tell_sender  # type: ignore[method-assign]
         self.delivery = Delivery(self.queues, self.log)
         self.listeners: dict[tuple[str, int], socket.socket] = {}
-        self.sessions: set[Session] = set()
+        self.sessions: set[socket.socket] = set()
         self.top_in = 0
         self._reload_lock = threading.Lock()
 
@@ -119,16 +114,15 @@ class Server:
             return
         source = first(self.configuration.listeners.get(address, {}), "source")
         local = sock.getsockname()[:2]
-        session = Session(self, sock, peer, (local[0], local[1]), source)
-        self.sessions.add(session)
+        self.sessions.add(sock)
         self.top_in = max(self.top_in, len(self.sessions))
         try:
-            session.run()
+            self._converse(self, sock, peer, (local[0], local[1]), source)
         except Exception as error:
             self.log(f"session of {peer}: {error.__class__.__name__}: {error}")
             sock.close()
         finally:
-            self.sessions.discard(session)
+            self.sessions.discard(sock)
 
     # ---- reload
 
@@ -225,90 +219,3 @@ class Server:
         original = content if message.full else content.partition(b"\r\n\r\n")[0] + b"\r\n"
         report = "\r\n".join(lines).encode() + b"\r\n" + original + f"\r\n--{boundary}--\r\n".encode()
         self._send("", message.sender, report)
-
-    # ---- life
-
-    def run(self) -> None:
-        self.listen(set(self.configuration.listeners))
-        control = Control(self)
-        control.listen(SOCKET)
-        stop = threading.Event()
-        for number_ in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number_, lambda *_arguments: stop.set())
-        self.log(f"{NAME} started")
-        _notify("READY=1")
-        worker = threading.Thread(target=self.delivery.run, daemon=True)
-        worker.start()
-        control.stop = stop
-        stop.wait()
-        _notify("STOPPING=1")
-        self.listen(set())
-        self.delivery.stopping.set()
-        end = time.monotonic() + 10
-        while time.monotonic() < end and (self.delivery.total() or worker.is_alive()):
-            time.sleep(0.05)
-        self.queues.save()
-        self.accounting.close()
-        self.log(f"{NAME} stopped")
-
-
-def _notify(text: str) -> None:
-    path = os.environ.get("NOTIFY_SOCKET")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect("\0" + path[1:] if path.startswith("@") else path)
-            sock.sendall(text.encode())
-
-
-def licence_problem() -> str:
-    try:
-        with open(f"{ROOT}/license", encoding="utf-8") as file:
-            return "" if SIGNS_OF_LICENCE.search(file.read()) else f"Error: {ROOT}/license is for another version"
-    except OSError as error:
-        return f"Error: {ROOT}/license: {error.strerror}"
-
-
-def _become_pmta() -> None:
-    """As "run-as-root no" says. The right to open ports below 1024 stays. Does not return."""
-    os.execvp(
-        "setpriv",
-        [
-            *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"),
-            *("--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service"),
-            *("--bounding-set=-all,+net_bind_service", "--", sys.executable, *sys.argv),
-        ],
-    )
-
-
-def _own(configuration: Configuration) -> None:
-    """What a run as root left behind must be writable."""
-    user, group = pwd.getpwnam(USER).pw_uid, grp.getgrnam(USER).gr_gid
-    os.makedirs(configuration.spool, exist_ok=True)
-    for top in (LOGS, configuration.spool, RUN):
-        for directory, _names, files in os.walk(top):
-            for path in (directory, *(os.path.join(directory, name) for name in files)):
-                os.chown(path, user, group, follow_symlinks=False)
-
-
-def main() -> None:
-    """pmtad [--debug]: runs in the foreground either way."""
-    if sys.argv[1:] in (["--version"], ["-v"]):
-        print(NAME)
-        return
-    os.umask(0o027)
-    try:
-        problem = licence_problem()
-        if problem:
-            raise ServerError(problem)
-        configuration = routing.load(ROOT)
-        if os.geteuid() == 0 and not flag(configuration.globals, "run-as-root", True):
-            os.makedirs(RUN, exist_ok=True)
-            _own(configuration)
-            _become_pmta()
-        Server(configuration).run()
-    except (ConfigError, ServerError, OSError, subprocess.SubprocessError) as error:
-        text = str(error) if str(error).startswith("Error") else f"Error: {error}"
-        print(text, file=sys.stderr)
-        with contextlib.suppress(OSError), open(f"{LOGS}/pmta-startuperr.log", "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {NAME}: {text}\n")
-        sys.exit(1)

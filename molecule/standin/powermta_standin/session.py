@@ -15,16 +15,13 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import formatdate, make_msgid
-from typing import TYPE_CHECKING
 
 from . import NAME, VERSION, inbound
 from .accounting import stamp
 from .queues import new_id
 from .routing import Refused, Settings, first, flag, number
+from .server import Server
 from .spool import Headers, Message, Recipient, split_message
-
-if TYPE_CHECKING:
-    from .server import Server
 
 MOST_LINE = 8192
 
