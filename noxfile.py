@@ -22,8 +22,6 @@ os.environ["PATH"] = workspace.environ()["PATH"]  # where nox looks for programs
 CORES = {"2.19": "3.11", "2.21": "3.12"}
 SCENARIOS = sorted(path.parent.name for path in (workspace.ROOT / "molecule").glob("*/molecule.yml"))
 TYPED = [f"ansible_collections/mailops/mta/plugins/module_utils/{layer}" for layer in ("core", "providers")]
-RULES = sorted(map(str, workspace.ROOT.glob("roles/*/files/**/*.rules.yml")))
-ALERTING = sorted(map(str, workspace.ROOT.glob("roles/*/files/**/alertmanager*.yml")))
 
 nox.options.default_venv_backend = "none"
 
@@ -115,16 +113,6 @@ def faults(session: nox.Session, what: str) -> None:
 @nox.session
 def trust(session: nox.Session) -> None:
     run(session, sys.executable, "tests/faults/trust.py")
-
-
-if RULES or ALERTING:
-
-    @nox.session
-    def monitoring(session: nox.Session) -> None:
-        if RULES:
-            run(session, "promtool", "check", "rules", *RULES)
-        if ALERTING:
-            run(session, "amtool", "check-config", *ALERTING)
 
 
 @nox.session(default=False)

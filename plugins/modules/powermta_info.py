@@ -149,7 +149,7 @@ def main() -> None:
             "gather": {
                 "type": "list",
                 "elements": "str",
-                "choices": ["version", "status", "queues", "vmtas", "disabled_sources", "licence", "settings"],
+                "choices": list(operation.GATHER),
                 "default": ["version", "status", "queues", "vmtas", "disabled_sources"],
             },
             "queue": {"type": "str", "default": "*/*"},

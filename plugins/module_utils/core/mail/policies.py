@@ -29,7 +29,6 @@ SPF_MAX_LOOKUPS = 10  # RFC 7208 4.6.4
 SPF_MAX_VOIDS = 2
 SPF_MAX_TEXT = 450  # RFC 7208 3.4: name and answer together should fit 512 octets
 LOOKUP_MECHANISMS = ("include", "a", "mx", "ptr", "exists")
-_QUALIFIERS = "+-~?"
 _MODIFIER = re.compile(r"([a-z][a-z0-9_.-]*)=(.*)\Z", re.IGNORECASE)
 _MECHANISM = re.compile(r"([+~?-]?)(all|include|a|mx|ptr|ip4|ip6|exists)(?:([:/])(.*))?\Z", re.IGNORECASE)
 _DUAL_CIDR = re.compile(r"(.*?)(?:/(\d{1,3}))?(?://(\d{1,3}))?\Z")
@@ -426,28 +425,8 @@ def parse_dmarc(text: str) -> DmarcRecord:
 # --- BIMI (draft-brand-indicators-for-message-identification) -------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class BimiRecord:
-    logo: str
-    evidence: str = ""
-
-    @property
-    def text(self) -> str:
-        return _join((("v", "BIMI1"), ("l", self.logo), ("a", self.evidence)))
-
-
 def bimi(wanted: Bimi) -> str:
-    return BimiRecord(wanted.logo, wanted.evidence).text
-
-
-def parse_bimi(text: str) -> BimiRecord:
-    found = _versioned(text, "BIMI1")
-    for tag in ("l", "a"):
-        if found.get(tag) and not found[tag].startswith("https://"):
-            raise ValueError(f"'{tag}={found[tag]}' is no https URL")
-    if not found.get("l"):
-        raise ValueError("it names no logo (l=)")
-    return BimiRecord(found["l"], found.get("a", ""))
+    return _join((("v", "BIMI1"), ("l", wanted.logo), ("a", wanted.evidence)))
 
 
 # --- MTA-STS (RFC 8461) and TLS-RPT (RFC 8460) ----------------------------------------------------------------------

@@ -247,7 +247,6 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {  # each with what ma
     "MTA-STS": (policies.parse_mta_sts_policy, "version: STSv1\nmx:"),
     "MTA-STS id": (policies.parse_mta_sts_record, "v=STSv1; id="),
     "TLS-RPT": (policies.parse_tls_rpt, "v=TLSRPTv1; rua=a"),
-    "BIMI": (policies.parse_bimi, "v=BIMI1; l=https://"),
     "TXT": (txt.parse, '"a"'),
     "claim": (lambda text: plan.claim("_domainkey.example.com", text), "v"),
     "manifest": (

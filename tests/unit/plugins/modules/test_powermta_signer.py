@@ -17,7 +17,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.shell.host import inst
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import powermta as powermta_evidence
 from ansible_collections.mailops.mta.plugins.modules import dkim_signer_key, powermta_signer
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.standin import PowerMta
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.double import SigningHost
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, pair
 
 A1, A2, B1 = (
@@ -26,7 +26,7 @@ A1, A2, B1 = (
 CURVE = pair("a.test", "s1-ed25519")
 
 
-class Host(PowerMta):
+class Host(SigningHost):
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(path, monkeypatch)
         monkeypatch.setattr(install, "OWNER", os.geteuid())
@@ -61,7 +61,7 @@ class Host(PowerMta):
         """The names of the key files that the running PowerMTA signs with."""
         return [
             line.partition("  #")[0].rpartition("/")[2]
-            for line in self.read.splitlines()
+            for line in self.key_lines.splitlines()
             if line.startswith("domain-key")
         ]
 
@@ -238,12 +238,12 @@ def test_keys_that_are_not_wanted_go_after_powermta_has_left_them(host: Host) ->
     ready(host)
     (host.directory / "keys" / ".new").write_text("of a run that was killed", encoding="utf-8")
     (host.directory / "keys" / "somebody.pem").write_text("else", encoding="utf-8")
-    host.say("refuses")
+    host.refuse()
     with pytest.raises(configuration.PowermtaError, match="refused by the test"):
         host.sign(8, [A2], [A2])
     assert {name(A1), name(A2), name(B1)} < set(host.keys())
     assert host.evidence()["serial"] == 7
-    host.say("refuses", False)
+    host.refuse(False)
     # The stand-in refuses a configuration whose keys are not there, before and after.
     host.sign(8, [A2], [A2])
     assert host.keys() == sorted([name(A2), "somebody.pem"])
@@ -278,7 +278,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
 
 
 def test_a_powermta_that_does_not_run_is_not_started_and_finds_its_keys(host: Host) -> None:
-    host.say("running", False)
+    host.run(False)
     host.bring(A1)
     assert host.sign(7, [A1], [A1])["effort"] == "load"
     assert not host.sign(7, [A1], [A1])["changed"]

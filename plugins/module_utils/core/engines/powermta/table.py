@@ -36,7 +36,6 @@ class SectionSpec(NamedTuple):
 
 
 RESERVED_SOURCES = frozenset({"{pickup}", "{auth}", "{transmissions-api}"})
-RESERVED_VIRTUAL_MTAS = frozenset({"{default}"})
 SECRETS = frozenset(  # directives whose value never stands in a finding; of some, only the part after the file
     {
         *("password", "auth-password", "http-api-key", "api-key", "access-token", "volume-audit-api-key"),

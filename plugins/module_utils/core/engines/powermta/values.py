@@ -76,28 +76,6 @@ def network(text: str) -> Network:
         raise ValueError("a network such as 10.0.0.0/8 or ::1 is expected") from None
 
 
-def domain_matches(pattern: str, domain: str) -> bool:
-    """Whether a ``<domain>`` of this pattern is for this domain; macros were expanded before."""
-    pattern, domain = pattern.lower().rstrip("."), domain.lower().rstrip(".")
-    if pattern == "*":
-        return True
-    if pattern.startswith("[*.]"):
-        return domain == pattern[4:] or domain.endswith(f".{pattern[4:]}")
-    if pattern.startswith("*."):
-        return domain.endswith(pattern[1:]) and domain != pattern[1:]
-    if pattern.startswith("[") and domain.startswith("["):
-        return _literal_matches(pattern, domain)
-    return pattern == domain
-
-
-def _literal_matches(pattern: str, domain: str) -> bool:
-    try:
-        wide, narrow = network(pattern.strip("[]")), network(domain.strip("[]"))
-    except ValueError:
-        return pattern == domain
-    return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
-
-
 def expand_macros(macros: Mapping[str, tuple[str, ...]], pattern: str) -> tuple[str, ...]:
     """The patterns that one with ``$name`` in it stands for; ValueError for an unknown macro and for a loop."""
     if "$" not in pattern:

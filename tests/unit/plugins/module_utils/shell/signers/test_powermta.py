@@ -14,9 +14,9 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed im
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import key_files, powermta
-from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.standin import (
+from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.engines.powermta.double import (
     HOST,
-    PowerMta,
+    SigningHost,
 )
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.shell.signers.standin import Pair, pair
 
@@ -26,7 +26,7 @@ A, OLD, SUB, B = (
 )
 
 
-class Host(PowerMta):
+class Host(SigningHost):
     def place(self, *keys: Pair) -> list[Path]:
         held = key_files.of("powermta", str(self.directory))
         held.make_directories()
@@ -61,7 +61,7 @@ def test_the_keys_that_are_selected_are_told_and_the_others_are_held(host: Host)
 def test_a_host_on_which_nothing_was_set_up_is_known_to_sign_with_nothing(host: Host) -> None:
     found = host.evidence("a.test")
     assert (found["signs"], found["unknown"], found["holds"], found["serial"]) == ([], [], [], None)
-    host.say("running")  # with a configuration that nobody knows
+    host.run()  # with a configuration that nobody knows
     assert host.evidence("a.test")["signs"] is None
 
 
@@ -72,7 +72,7 @@ def test_what_is_not_in_force_is_no_evidence_of_what_signs(host: Host, state: st
     host.sign(A)
     assert host.evidence("a.test")["signs"] == [A.public]
     if state == "stopped":
-        host.say("running", False)
+        host.run(False)
     elif state == "not read":
         (host.root / "sets" / "loaded").write_text("of before\n", encoding="utf-8")
     else:

@@ -72,24 +72,6 @@ def test_what_is_no_network():
 # --- Domains --------------------------------------------------------------------------------------------------------
 
 
-@given(DOMAINS, LABELS)
-def test_a_pattern_matches_what_it_says(domain, label):
-    below = f"{label}.{domain}"
-    beside = f"{label}{domain}"
-    assert [values.domain_matches(domain, each) for each in (domain, below, beside)] == [True, False, False]
-    assert [values.domain_matches(f"*.{domain}", each) for each in (domain, below, beside)] == [False, True, False]
-    assert [values.domain_matches(f"[*.]{domain}", each) for each in (domain, below, beside)] == [True, True, False]
-    assert values.domain_matches("*", domain)
-    assert values.domain_matches(domain.upper(), f"{domain}.")
-
-
-def test_address_literals_match_as_networks():
-    assert values.domain_matches("[10/8]", "[10.1.2.3]")
-    assert not values.domain_matches("[10/8]", "[11.1.2.3]")
-    assert not values.domain_matches("[10/8]", "[::1]")
-    assert values.domain_matches("[x]", "[x]")
-
-
 def test_macros_stand_for_each_of_their_names():
     macros = {"tld": ("com", "co.uk"), "Yahoo": ("yahoo.$tld", "ymail.com"), "all": ("$yahoo", "aol.com")}
     assert values.expand_macros(macros, "a.test") == ("a.test",)

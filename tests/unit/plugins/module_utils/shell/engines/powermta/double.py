@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Test doubles of ``pmta`` and ``systemctl`` on PATH, and a directory tree for them. They are no MTA.
 
-The "daemon" is a copy of the fragments that it read last. Files in ``state`` have the doubles refuse or kill.
+The "daemon" is a copy of the fragments that it read last. Like PowerMTA it refuses a key whose file is not there. Files
+in ``state`` have the doubles refuse or kill. A stand-in that delivers mail is used in Molecule.
 """
 
 from __future__ import annotations
@@ -15,8 +16,23 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import KEYS_END, keys_file
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
+
+DOMAINS = ("sub.a.test", "a.test", "b.test", "c.test")  # of the one virtual MTA, in the order that PowerMTA needs
+HOST = """\
+postmaster postmaster@example.com
+log-file /var/log/pmta/log
+run-as-root no
+smtp-listener 127.0.0.1:2525
+<spool /var/spool/pmta>
+</spool>
+<domain *>
+    dkim-sign yes
+</domain>
+"""
 
 PMTA = """\
 #!/bin/sh
@@ -28,6 +44,9 @@ case "$*" in
 reload) file=no-reload ;;
 "--json"*) cat "$state/answer"; exit ;;
 esac
+for key in $(sed -n 's/^ *domain-key [^,]*,[^,]*,//p' "$root"/conf.d/*.conf "$root"/conf.d/*.keys 2>/dev/null); do
+    [ -e "$key" ] || { echo "Error in line 1 of $root/config: $key is not there"; exit; }
+done
 if [ -e "$state/$file" ] && grep -q -f "$state/$file" "$root"/conf.d/*.conf; then
     cat "$state/said"
     exit 0
@@ -122,3 +141,50 @@ class Host:
             "config.before-mailops",
             "sets",
         ]
+
+
+class SigningHost(Host):
+    """``directory`` is its /etc/pmta/dkim."""
+
+    @property
+    def directory(self) -> Path:
+        return self.root / "dkim"
+
+    def set_up(self, **fragments: str) -> None:
+        """As the role powermta leaves it: it runs with our configuration. ``local`` is the fragment 90-local.conf."""
+        includes = "".join(f"    include {self.root}/conf.d/{keys_file(domain)}\n" for domain in DOMAINS)
+        stream = f"<virtual-mta one>\n    smtp-source-host 192.0.2.9 one.test\n{includes}</virtual-mta>\n"
+        self.change(
+            {
+                "10-host.conf": HOST,
+                "30-stream-one.conf": stream,
+                **dict.fromkeys(map(keys_file, DOMAINS), dkim.without_keys()),
+                **{f"90-{name}.conf": text for name, text in fragments.items()},
+            }
+        )
+        (self.root / "config").write_text(configuration.Paths(str(self.root)).main_text, encoding="utf-8")
+        (self.root / "config").chmod(0o640)
+        self.run()
+        self.change({})
+
+    def change(self, fragments: dict[str, str]) -> None:
+        self.apply(fragments, start=False)
+
+    def refuse(self, refuses: bool = True) -> None:
+        """Any configuration."""
+        self.say("said", f"Error in line 1 of {self.root}/config: refused by the test\n")
+        self.say("refuses", "^") if refuses else (self.state / "refuses").unlink()
+
+    def run(self, runs: bool = True) -> None:
+        self.say("running") if runs else (self.state / "running").unlink()
+
+    @property
+    def reloads(self) -> int:
+        path = self.state / "log"
+        return path.read_text(encoding="utf-8").split("\n").count("pmta reload") if path.exists() else 0
+
+    @property
+    def key_lines(self) -> str:
+        """The lines domain-key that it runs with, those of longer domains first."""
+        keys = sorted(name for name in self.read if name.endswith(KEYS_END))
+        return "".join(self.read[name] for name in sorted(keys, key=lambda name: -len(name)))
