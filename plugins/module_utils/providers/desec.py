@@ -19,6 +19,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -59,9 +60,8 @@ class Desec(Provider):
             self._ask()
         self._contents = {}
         state: dict[Key, RecordSet] = {}
-        few = names is not None and len(names) <= _FEW
-        for query in [f"subname={self._subname(name)}&" for name in sorted(set(names or ()))] if few else [""]:
-            for rrset in self._pages(query):
+        for name in Part(names, _FEW):
+            for rrset in self._pages(f"subname={self._subname(name)}&" if name else ""):
                 try:
                     record_set = self._record_set(rrset)
                 except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset, txt
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part, record_sets
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -63,16 +64,12 @@ class DigitalOcean(Provider):
 
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         self._id = None
-        few = frozenset(names) if names is not None and len(names) <= _FEW else None
-        self._records = {key: some for key, some in self._records.items() if few is not None and key[0] not in few}
-        for query in [{}] if few is None else [{"name": name} for name in sorted(few)]:
-            for record in self._pages(query):
+        part = Part(names, _FEW)
+        self._records = part.outside(self._records)
+        for name in part:
+            for record in self._pages({"name": name} if name else {}):
                 self._remember(record)
-        return {
-            key: RecordSet.of(*key, min(each.ttl for each in some.values()), (each.value for each in some.values()))
-            for key, some in self._records.items()
-            if few is None or key[0] in few
-        }
+        return record_sets(part.inside(self._records))
 
     def cost(self, change: Change) -> int:
         return len(list(self._edits(change)))

@@ -16,6 +16,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -63,9 +64,8 @@ class Gandi(Provider):
         self._change = None
         self._contents = {}
         state: dict[Key, RecordSet] = {}
-        few = names is not None and len(names) <= _FEW
-        for name in sorted(set(names or ())) if few else [None]:
-            for rrset in self._pages("" if name is None else f"&rrset_name={urllib.parse.quote(self._label(name))}"):
+        for name in Part(names, _FEW):
+            for rrset in self._pages(f"&rrset_name={urllib.parse.quote(self._label(name))}" if name else ""):
                 try:
                     record_set = self._record_set(rrset)
                 except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -19,6 +19,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.providers.oauth import Token
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -66,10 +67,10 @@ class Google(Provider):
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         self._names, self._raw, self._special = {}, {}, set()
         state: dict[Key, RecordSet] = {}
-        queries = [{}] if names is None or len(names) > _FEW else [{"name": f"{name}."} for name in sorted(set(names))]
         try:
             self._managed_zone = self._managed_zone or self._found()
-            for query in queries:
+            for name in Part(names, _FEW):
+                query = {"name": f"{name}."} if name else {}
                 for rrset in self._pages(f"/{self._managed_zone}/rrsets", "rrsets", query):
                     record_set = self._remember(rrset)
                     state[record_set.key] = record_set

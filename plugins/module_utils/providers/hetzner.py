@@ -17,6 +17,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -64,15 +65,14 @@ class Hetzner(Provider):
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         ttl = self._ttl = self._zone_ttl() if self._ttl is None else self._ttl
         self._creates = True
-        few = frozenset(names) if names is not None and len(names) <= _FEW else None
-        self._standing = {key: some for key, some in self._standing.items() if few is not None and key[0] not in few}
-        for query in [{}] if few is None else [{"name": self._relative(name)} for name in sorted(few)]:
-            for rrset in self._pages(query):
+        part = Part(names, _FEW)
+        self._standing = part.outside(self._standing)
+        for name in part:
+            for rrset in self._pages({"name": self._relative(name)} if name else {}):
                 self._remember(rrset)
         return {
             key: RecordSet.of(*key, ttl if some.ttl is None else some.ttl, some.texts)
-            for key, some in self._standing.items()
-            if few is None or key[0] in few
+            for key, some in part.inside(self._standing).items()
         }
 
     def cost(self, change: Change) -> int:

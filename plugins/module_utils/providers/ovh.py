@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part, record_sets
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -51,9 +52,9 @@ class _Record(NamedTuple):
 
 @dataclass
 class _Reading:
-    """How far a read has come. ``few``: the names that are looked at, None for all."""
+    """How far a read has come. ``names``: those that are asked for, None for all."""
 
-    few: Optional[frozenset[str]]
+    names: Optional[frozenset[str]]
     queries: list[str]
     numbers: list[Any] = field(default_factory=list)
     records: dict[Key, dict[int, _Record]] = field(default_factory=dict)
@@ -86,14 +87,13 @@ class Ovh(Provider):
 
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         self._change = None
-        few = frozenset(names) if names is not None and len(names) <= _FEW and not self._before else None
-        if self._reading is None or self._reading.few != few:
-            self._reading = _Reading(few, [""] if few is None else list(map(self._filter, sorted(few))))
+        part = Part(None if self._before else names, _FEW)
+        if self._reading is None or self._reading.names != part.names:
+            self._reading = _Reading(part.names, [self._filter(name) if name else "" for name in part])
         reading = self._reading
         try:
             self._go_on(reading)
-            kept = {} if few is None else {key: some for key, some in self._records.items() if key[0] not in few}
-            self._records = {**kept, **reading.records}
+            self._records = {**part.outside(self._records), **reading.records}
             if any(self._records.get(key, {}) != some for key, some in self._before.items()):
                 self._refresh()
         except (Conflict, Permanent):
@@ -101,11 +101,7 @@ class Ovh(Provider):
             raise
         self._before = {}
         self._reading = None
-        return {
-            key: RecordSet.of(*key, min(each.ttl for each in some.values()), (each.value for each in some.values()))
-            for key, some in self._records.items()
-            if some and (few is None or key[0] in few)
-        }
+        return record_sets(part.inside(self._records))
 
     def cost(self, change: Change) -> int:
         return 1

@@ -17,6 +17,7 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -58,14 +59,12 @@ class PowerDns(Provider):
     def read(self, names: Optional[Collection[str]] = None) -> dict[Key, RecordSet]:
         self._records = {}
         self._texts = {}
-        if names is None or len(names) > _FEW:
-            return self._part("")
         state: dict[Key, RecordSet] = {}
-        for name in sorted(set(names)):
-            state.update(self._part(f"?rrset_name={urllib.parse.quote(name)}."))
+        for name in Part(names, _FEW):
+            state.update(self._listed(f"?rrset_name={urllib.parse.quote(name)}." if name else ""))
         return state
 
-    def _part(self, query: str) -> dict[Key, RecordSet]:
+    def _listed(self, query: str) -> dict[Key, RecordSet]:
         zone = self._rest.json("GET", self._path + query)
         try:
             kind, rrsets = zone.get("kind"), zone["rrsets"]

@@ -21,6 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
 from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
+from ansible_collections.mailops.mta.plugins.module_utils.providers.part import Part
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -152,11 +153,11 @@ class Route53(Provider):
         )
 
     def _listed(self, names: Optional[Collection[str]]) -> Iterator[ET.Element]:
-        if names is None or len(names) > _FEW:
-            yield from self._pages({}, lambda name: True)
-            return
-        for name in sorted(set(names)):
-            yield from self._pages({"name": f"{name}.", "maxitems": "20"}, name.__eq__)
+        for name in Part(names, _FEW):
+            if name:
+                yield from self._pages({"name": f"{name}.", "maxitems": "20"}, name.__eq__)
+            else:
+                yield from self._pages({}, lambda _name: True)
 
     def _pages(self, query: dict[str, str], wanted: Callable[[str], bool]) -> Iterator[ET.Element]:
         """Record sets in the order of the service from where ``query`` starts, while their names are ``wanted``."""

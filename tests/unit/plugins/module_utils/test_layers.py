@@ -42,7 +42,7 @@ FLOORS = [
     "shell.dns shell.dkim shell.engines.postfix shell.engines.powermta shell.web",
     "shell.signers",
     "providers.provider",
-    "providers.rest providers.sync",
+    "providers.part providers.rest providers.sync",
     "providers.oauth",
     "providers",
     "providers.table",
