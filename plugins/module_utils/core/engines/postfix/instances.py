@@ -27,7 +27,9 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import NOTHING, RELOAD, RESTART
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import FRONT, postfix_settings
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.next_hop import next_hops
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     Address,
     Fleet,
@@ -399,19 +401,9 @@ def _network_routes(fleet: Fleet, default: str, routes: Mapping[str, str]) -> st
 
 
 def _forward(fleet: Fleet, host: str, stream_name: str) -> Optional[str]:
-    """The next hop to a stream: this host where it sends for the stream, else the first host that does.
-
-    Where every address is drained, the mail waits on a host of the stream.
-    """
-    stream = fleet.streams[stream_name]
-    sending = [address for address in stream.addresses if address.share] or list(stream.addresses)
-    if any(address.host == host for address in sending):
-        return f"forward:[127.0.0.1]:{stream.port}"
-    for address in sending:
-        listen = fleet.hosts[address.host].listen
-        if listen:
-            ip = next((ip for ip in listen if not names.is_ipv6(ip)), listen[0])
-            return f"forward-host:[{_literal(ip)}]:{stream.port}"
+    """The service and next hop to a stream."""
+    for hop in next_hops(fleet, host, fleet.streams[stream_name]):
+        return f"{'forward' if hop.host == host else 'forward-host'}:[{_literal(hop.ip)}]:{hop.port}"
     return None
 
 
@@ -562,9 +554,6 @@ def _alternatives(domains: Iterable[str]) -> str:
 
 # ---- the files of an instance
 
-NOTHING = "nothing"
-RELOAD = "reload"
-RESTART = "restart"
 MAIN_CF = "main.cf"
 MASTER_CF = "master.cf"
 SHARES = "shares"

@@ -32,6 +32,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.next_hop import next_hops
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import (
     Directive,
     Node,
@@ -184,15 +185,8 @@ def _stream_slice(fleet: Fleet, stream: Stream, host: str, listen: Sequence[str]
 
 def _forwards(fleet: Fleet, host: str) -> Iterable[dict[str, Any]]:
     """Streams of the front listener that send from other hosts: their next hop."""
-    families = {names.is_ipv6(ip) for ip in fleet.hosts[host].listen}
     for stream in fleet.streams.values():
-        if any(address.share for address in stream.addresses_on(host)):
-            continue
-        hops = [
-            f"[{_reachable(fleet.hosts[name].listen, families)}]:{stream.port}"
-            for name in dict.fromkeys(address.host for address in stream.addresses if address.share)
-            if name != host and fleet.hosts[name].listen
-        ]
+        hops = [f"[{hop.ip}]:{hop.port}" for hop in next_hops(fleet, host, stream) if hop.host != host]
         if hops:
             yield {
                 "stream": stream.name,
@@ -205,14 +199,15 @@ def _forwards(fleet: Fleet, host: str) -> Iterable[dict[str, Any]]:
             }
 
 
-def _reachable(listen: Sequence[str], families: set[bool]) -> str:
-    return next((ip for ip in listen if names.is_ipv6(ip) in families), listen[0])
-
-
 def _bounces_slice(fleet: Fleet, host: str) -> Optional[dict[str, Any]]:
     listen = fleet.hosts[host].bounce_listen
     domains = dict.fromkeys(stream.return_path.domain for stream in fleet.streams.values())
     return {"listen": list(listen), "domains": list(domains)} if listen else None
+
+
+def last_try_seconds(queue_life_seconds: int) -> int:
+    """PowerMTA finds a message too old when it would try it again, in backoff at the latest after so long."""
+    return queue_life_seconds + min(_BACKOFF_RETRY, queue_life_seconds // 10)
 
 
 def virtual_mta(address: Address) -> str:
