@@ -23,19 +23,13 @@ class Hop:
 def next_hops(fleet: Fleet, host: str, stream: Stream) -> tuple[Hop, ...]:
     """Where the front listener on ``host`` hands a stream's mail on: to itself, or to others in the order of the file.
 
-    Hosts that send for the stream count. Where every address is drained, the mail waits on the stream's hosts. The
-    answer is empty where no such host has an address to listen on.
+    A host whose addresses of the stream are all drained gets none.
     """
-    sending = [address for address in stream.addresses if address.share] or list(stream.addresses)
-    hosts = list(dict.fromkeys(address.host for address in sending))
+    hosts = list(dict.fromkeys(address.host for address in stream.addresses if address.share))
     if host in hosts:
         return (Hop(host, LOOPBACK, stream.port),)
     families = {names.is_ipv6(ip) for ip in fleet.hosts[host].listen}
-    return tuple(
-        Hop(name, _reachable(fleet.hosts[name].listen, families), stream.port)
-        for name in hosts
-        if fleet.hosts[name].listen
-    )
+    return tuple(Hop(name, _reachable(fleet.hosts[name].listen, families), stream.port) for name in hosts)
 
 
 def _reachable(listen: tuple[str, ...], families: set[bool]) -> str:

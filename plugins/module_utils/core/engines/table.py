@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import Engine
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import SIGNERS
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix.port import Postfix
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.port import PowerMTA
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet
@@ -15,6 +16,11 @@ ENGINES: dict[str, Engine] = {
     Postfix.name: Postfix(),
     PowerMTA.name: PowerMTA(),
 }
+
+
+def algorithms(engine: str) -> tuple[str, ...]:
+    """The DKIM algorithms that mail of an engine is signed with."""
+    return SIGNERS[ENGINES[engine].signer]
 
 
 def engine_of(fleet: Fleet, host: str) -> Engine:

@@ -324,8 +324,8 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
     if front is None:
         raise ValueError("this fleet has no front listener")
     listen = _listen(fleet, host, front.port)
-    routes = {name: f"FILTER {route}" for name in fleet.streams for route in [_forward(fleet, host, name)] if route}
-    default = _forward(fleet, host, front.default) or ""
+    routes = {name: f"FILTER {_forward(fleet, host, name)}" for name in fleet.streams}
+    default = _forward(fleet, host, front.default)
     # Its own bounces leave through the default stream, which signs for its own domain only.
     myorigin = fleet.streams[front.default].domain
     logins = {login: stream for stream in fleet.streams.values() for login in stream.inject_users}
@@ -346,7 +346,7 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
         "message_size_limit": str(admission.largest_message_bytes(fleet)),
         # A message without header and login, and what smtpd(8) asks before it knows either.
         "content_filter": default,
-        "default_transport": default or _COMMON["default_transport"],
+        "default_transport": default,
         "header_checks": "pcre:${config_directory}/header.pcre",
         "minimal_backoff_time": "10s",
         "queue_run_delay": "10s",
@@ -376,7 +376,7 @@ def _front_instance(fleet: Fleet, host: str) -> dict[str, Any]:
     }
     lmdb = {
         "logins": dict.fromkeys(logins, "OK"),
-        "routes": {login: routes[stream.name] for login, stream in logins.items() if stream.name in routes},
+        "routes": {login: routes[stream.name] for login, stream in logins.items()},
     }
     # Where it forwards to another host it leaves from the address that the host's streams know.
     own = reversed(fleet.hosts[host].listen)
@@ -400,11 +400,10 @@ def _network_routes(fleet: Fleet, default: str, routes: Mapping[str, str]) -> st
     return "".join(f"{line}\n" for line in lines)
 
 
-def _forward(fleet: Fleet, host: str, stream_name: str) -> Optional[str]:
+def _forward(fleet: Fleet, host: str, stream_name: str) -> str:
     """The service and next hop to a stream."""
-    for hop in next_hops(fleet, host, fleet.streams[stream_name]):
-        return f"{'forward' if hop.host == host else 'forward-host'}:[{_literal(hop.ip)}]:{hop.port}"
-    return None
+    hop = next_hops(fleet, host, fleet.streams[stream_name])[0]
+    return f"{'forward' if hop.host == host else 'forward-host'}:[{_literal(hop.ip)}]:{hop.port}"
 
 
 # ---- what all instances share
