@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import Capabilities, Engine
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import MILTER_SOCKET, RSPAMD
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import files, instances
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address, Fleet
 
 
@@ -40,11 +40,11 @@ class Postfix(Engine):
         return instances.last_try_seconds(queue_life_seconds)
 
     def bound_addresses(self, text: str) -> set[str]:
-        return instances.bound_addresses(text)
+        return files.bound_addresses(text)
 
     def effort(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:
         # Sources of lmdb tables are the files without a suffix.
-        return instances.effort(before, after, {name for name in (*before, *after) if "." not in name})
+        return files.effort(before, after, {name for name in (*before, *after) if "." not in name})
 
     def queue_of(self, address: Address, group: str) -> str:
         return instances.transport(address, group)

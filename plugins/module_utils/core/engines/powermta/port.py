@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import NOTHING, Capabilities, Engine
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import POWERMTA
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort, fragments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort, slices, ways_in
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address, Fleet
 
 
@@ -30,13 +30,13 @@ class PowerMTA(Engine):
     )
 
     def variables(self, fleet: Fleet, host: str) -> dict[str, Any]:
-        return {"mta_powermta": fragments.slice_of(fleet, host)}
+        return {"mta_powermta": slices.slice_of(fleet, host)}
 
     def signing(self, fleet: Fleet, host: str) -> dict[str, Any]:
         return {"socket": None}
 
     def last_try_seconds(self, queue_life_seconds: int) -> int:
-        return fragments.last_try_seconds(queue_life_seconds)
+        return ways_in.last_try_seconds(queue_life_seconds)
 
     def bound_addresses(self, text: str) -> set[str]:
         return effort.bound_addresses(text)
@@ -46,4 +46,4 @@ class PowerMTA(Engine):
         return NOTHING if found == effort.LOAD else found
 
     def queue_of(self, address: Address, group: str) -> str:
-        return fragments.virtual_mta(address)  # its queue is that and the recipient's domain
+        return slices.virtual_mta(address)  # its queue is that and the recipient's domain

@@ -21,8 +21,8 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine im
     Engine,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.next_hop import LOOPBACK, Hop, next_hops
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import files
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments, slices, ways_in
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import DEFAULT, ENGINES
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive, parse
@@ -76,14 +76,14 @@ def rendered_postfix(slice_):
     return {
         f"{instance['name']}/{name}": text
         for instance in slice_["mta_postfix"]["instances"]
-        for name, text in instances.files(instance, settings={}, known=()).items()
+        for name, text in files.files(instance, settings={}, known=()).items()
     }
 
 
 def rendered_powermta(slice_):
     host = slice_["mta_powermta"]
-    passwords = dict.fromkeys(fragments.logins(host), "secret")
-    return fragments.files(host, fragments.Options(today=datetime.date(2026, 11, 10), passwords=passwords))
+    passwords = dict.fromkeys(ways_in.logins(host), "secret")
+    return fragments.files(host, slices.Options(today=datetime.date(2026, 11, 10), passwords=passwords))
 
 
 RENDER = {"postfix": rendered_postfix, "powermta": rendered_powermta}
