@@ -1,7 +1,7 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What docs/architecture.md says of an addition is enough: a DNS service, added here. An engine is in test_contract.py."""
+"""What docs/architecture.md says of an addition is enough: a DNS service here, an engine in test_contract.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOCUMENT: dict[str, Any] = {
     "bounce_host": "bounce.example.com",
     "hosts": {"mta1": {"ansible_host": "10.0.0.11"}},
     "zones": {
-        "example.com": {"provider": "added", "credentials": "mine", "region": "north"},
+        "example.com": {"provider": "added", "credentials": "mine", "options": {"region": "north"}},
         "113.0.203.in-addr.arpa": {"provider": "external"},
     },
     "streams": {
