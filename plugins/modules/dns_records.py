@@ -322,7 +322,8 @@ def jobs(params):
             findings.extend(wrong)
             continue
         options = zone["options"]
-        access = Access(name, trimmed(given), options, min(REQUEST_SECONDS, params["timeout_seconds"]))
+        seconds = params["timeout_seconds"]
+        access = Access(name, trimmed(given), options, min(REQUEST_SECONDS, seconds), seconds)
         result.append(
             sync.Job(
                 name,

@@ -14,6 +14,7 @@ from ansible_collections.mailops.mta.plugins.doc_fragments import dns
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
 from ansible_collections.mailops.mta.plugins.modules import dns_records
 
 ARGUMENTS: dict[str, Any] = {
@@ -331,3 +332,18 @@ def test_examples_are_valid() -> None:
         if isinstance(arguments["zones"], list):
             assert not ArgumentSpecValidator(dns_records.argument_spec()).validate(arguments).error_messages
         assert set(arguments) <= set(dns_records.argument_spec())
+
+
+@pytest.mark.parametrize(("given", "limits"), [(120.0, (20.0, 120.0)), (3.0, (3.0, 3.0))])
+def test_the_time_for_a_zone_bounds_its_reading(
+    monkeypatch: pytest.MonkeyPatch, given: float, limits: tuple[float, float]
+) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def opened(access: Access) -> memory.MemoryZone:
+        seen.append((access.timeout_seconds, access.reading_seconds))
+        return memory.MemoryZone()
+
+    monkeypatch.setitem(table.OPEN, "memory", opened)
+    run(monkeypatch, timeout_seconds=given)
+    assert seen == [limits]
