@@ -47,7 +47,7 @@ def test_a_dns_service_is_its_data_a_file_and_a_line_of_the_table(monkeypatch: p
     held = RecordSet.of("www.example.com", "A", 60, ["192.0.2.1"])
     data = services.Service("Added", required=("token",), options=("region",))
     monkeypatch.setitem(services.SERVICES, "added", data)
-    monkeypatch.setattr(services, "NAMES", (services.EXTERNAL, *services.SERVICES))
+    monkeypatch.setattr(parse, "PROVIDERS", (services.EXTERNAL, *services.SERVICES))
     monkeypatch.setitem(table.OPEN, "added", lambda access: memory.MemoryZone([held]))
 
     fleet, findings = parse.parse(DOCUMENT)
