@@ -17,13 +17,12 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import DEFAULT, ENGINES, algorithms
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import rules
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     ED25519,
     NO_ENGINE,
-    POSTFIX,
-    POWERMTA,
     RSA,
     Address,
     Bimi,
@@ -171,7 +170,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
             root.refuse(section, "nothing", f"a fleet has at least {what}", f"Write {section}")
 
     hosts = {name: _host(name, reader) for name, reader in root.entries("hosts")}
-    unable = {name for name, host in hosts.items() if host.engine == POWERMTA}  # to sign with Ed25519
+    unable = {host.name for host in hosts.values() if host.is_mta and ED25519 not in algorithms(host.engine)}
     served = _zones(root)
     groups = _receivers(root)
     organisational = _organisational_dmarc(root, domain)
@@ -263,7 +262,7 @@ def _stands(document: Any, steps: Sequence[str]) -> bool:
 def _host(name: str, reader: Reader) -> Host:
     if not _HOST_NAME.match(name) or name in RESERVED_NAMES:
         reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
-    engine = reader.choice("engine", (POSTFIX, POWERMTA, NO_ENGINE), POSTFIX)
+    engine = reader.choice("engine", (*ENGINES, NO_ENGINE), DEFAULT)
     listen = reader.ips("listen")
     if not reader.has("listen") and _is_address(reader.data.get("ansible_host")):
         listen = tuple(filter(None, (reader.ip("ansible_host"),)))

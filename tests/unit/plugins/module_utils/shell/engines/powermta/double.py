@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import KEYS_END, keys_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.slices import KEYS_END, keys_file
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import install
 
