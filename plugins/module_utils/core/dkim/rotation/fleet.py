@@ -152,8 +152,8 @@ def policies(given: Iterable[Record], store: Store, hosts: Sequence[str], zones:
 class AllEvidence:
     """What was seen, by series. ``given`` has the shape that the module dkim_rotation documents.
 
-    Hosts may be broken or hostile: one whose part has another shape was not seen, and `findings` names it. The same goes
-    for one whose state is further ahead of ``serial`` (the store's) and of most hosts than an honest one can be.
+    Hosts may be broken or hostile: one whose part has another shape was not seen, and `findings` names it. Nor was
+    one whose state is further ahead of ``serial`` (the store's) and of most hosts than an honest one can be.
     """
 
     def __init__(self, given: Optional[Record], without: Iterable[str] = (), serial: int = 0) -> None:
@@ -336,7 +336,7 @@ def advance(
 ) -> Done:
     """One step of every series; of a restored store only what its hosts and DNS prove.
 
-    So it is for the series of hosts that are ``ahead`` of a store that is current otherwise: they may tell of their own.
+    So it is with series of hosts that are ``ahead`` of a store that is current otherwise: they may tell of their own.
     """
     results: list[tuple[Policy, Step]] = []
     resting = False
