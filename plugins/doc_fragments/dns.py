@@ -118,7 +118,7 @@ options:
     description:
       - The record sets of DKIM keys as the key host gives them (RV(mailops.mta.dkim_rotation#module:records)).
       - One that is none of a DKIM key is an error, and then nothing is written.
-      - A selector is one label of lower case letters, digits and hyphens, and the text of a key is one of RFC 6376.
+      - A selector is one label and no wildcard, and the text of a key is one of RFC 6376.
     type: list
     elements: dict
     default: []

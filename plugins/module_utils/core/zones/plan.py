@@ -36,7 +36,7 @@ _VERSION = re.compile(r"\s*v\s*=\s*([A-Za-z0-9]+)\s*(?:;|\s|\Z)")
 _VERSIONS = frozenset(("spf1", "dmarc1", "stsv1", "tlsrptv1", "dkim1", "bimi1"))
 _KEY_TAG = re.compile(r"(?:^|;)\s*[kp]\s*=")
 _KEY = ("version", "dkim1")
-_SELECTOR = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")  # of keys of this collection, and no wildcard
+_SELECTOR = re.compile(r"[a-z0-9_-]+\Z")  # one label, and no wildcard
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.filter import dkim_metrics
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import journal, rotation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import clock
 from ansible_collections.mailops.mta.plugins.modules import dkim_rotation
@@ -159,6 +161,33 @@ def test_the_first_key_signs_in_one_round_and_the_next_says_nothing(world: World
     assert "private" not in before.decode().replace('"private":true', "")
     assert "mail-20270115-ed25519" in "\n".join(again["lines"])
     assert 'mta_dkim_key_age_seconds{domain="tx.example.com"' in again["metrics"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'node_filesystem_avail_bytes{device="x"} 1e15',
+        "mta_dns_audit_ok 1",
+        "anything",
+        "mta_dkim_keys",
+        "mta_dkim_keys 1 2 3",
+        "mta_dkim_keys 1.2.3",
+        'mta_dkim_keys{state="a" 1',
+        'mta_dkim_keys{state="a",} 1',
+        'mta_dkim_keys{state="a"} 1\rmta_dns_audit_ok 1',
+        'mta_dkim_keys{state="\x1b[2J"} 1',
+        "# HELP mta_dkim_keys Another text",
+        "# TYPE mta_dkim_keys counter",
+        "# a note",
+    ],
+)
+def test_metrics_of_keys_pass_and_nothing_else(world: World, line: str) -> None:
+    for done in (world.round(*BOTH), world.run(steps=False)):
+        assert dkim_metrics.dkim_metrics(done["metrics"]) == done["metrics"]
+        with pytest.raises(AnsibleFilterError, match="no series of DKIM keys"):
+            dkim_metrics.dkim_metrics(f"{done['metrics']}{line}\n")
+    with pytest.raises(AnsibleFilterError, match="a text is expected"):
+        dkim_metrics.FilterModule().filters()["dkim_metrics"]({"metrics": line})
 
 
 def test_a_key_is_replaced_by_age_step_by_step_and_its_end_waits_for_queues(world: World) -> None:
