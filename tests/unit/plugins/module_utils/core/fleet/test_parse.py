@@ -16,7 +16,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers impor
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive, parse
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive, merge, parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
 from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
@@ -827,19 +827,19 @@ def test_names_become_a_labels():
 def test_a_fleet_in_fragments_is_the_same_fleet(data):
     parts = [{"streams": {}, "hosts": {}, "zones": {}} for _number in range(3)]
     for key, value in GOOD.items():
-        if key not in parse.SECTIONS:
+        if key not in merge.SECTIONS:
             data.draw(st.sampled_from(parts))[key] = value
             continue
         for name, item in value.items():
             data.draw(st.sampled_from(parts)).setdefault(key, {})[name] = item
-    merged, findings = parse.merge([(f"{number}.yml", part) for number, part in enumerate(parts)])
+    merged, findings = merge.fragments([(f"{number}.yml", part) for number, part in enumerate(parts)])
     assert findings == []
     assert parse.parse(merged)[0].streams.keys() == GOOD["streams"].keys()
     assert all(merged[section] == GOOD[section] for section in ("hosts", "zones", "streams"))
 
 
 def test_a_thing_said_in_two_files_is_refused():
-    _merged, findings = parse.merge(
+    _merged, findings = merge.fragments(
         [("a.yml", GOOD), ("b.yml", {"streams": {"bulk": {}}}), ("c.yml", {"domain": "example.org"})]
     )
     assert [(finding.where, finding.found) for finding in findings] == [
