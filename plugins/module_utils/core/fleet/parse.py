@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import inherit
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import rules
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import table
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.hosts import HOST_NAME, read_hosts
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.merge import SECTIONS
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.receivers import read_receivers
@@ -92,7 +92,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
         bounce_host=root.domain("bounce_host"),
     )
     wrong = bool(errors(findings))
-    for finding in rules.check(fleet):
+    for finding in table.check(fleet):
         # Stand-ins took the place of what is wrong above, and warnings about them would be false.
         if not wrong or (finding.severity == ERROR and _NO_DOMAIN not in f"{finding.found} {finding.why}"):
             findings.append(finding)
