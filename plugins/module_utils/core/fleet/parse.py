@@ -19,12 +19,12 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.hosts impor
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.merge import SECTIONS
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.receivers import read_receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.records import read_records
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.streams import read_stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.streams import FleetWide, read_streams
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.zones import read_zones
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Front, Host, Stream, Verify
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import Reader, nearest, shown
 
-SINGLE = (
+_OWN_KEYS = (
     "plugin",
     "name",
     "domain",
@@ -32,20 +32,8 @@ SINGLE = (
     "key_host",
     "front",
     "verify",
-    "ttl_seconds",
-    "queue_life_seconds",
-    "dkim",
-    "dmarc",
     "organisational_dmarc",
-    "mta_sts",
-    "tls_rpt",
-    "bimi",
-    "caa",
-    "verifications",
     "records",
-    "warmup",
-    "max_message_bytes",
-    "remove_received",
 )
 _NO_DOMAIN = "invalid.invalid"  # stands in for a domain that is wrong
 _HEADER = re.compile(r"[A-Za-z0-9-]{2,60}\Z")
@@ -55,7 +43,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
     """The fleet that a (merged) document describes, or None, and every finding."""
     findings: list[Finding] = []
     root = Reader(document, "", findings)
-    root.known((*SINGLE, *SECTIONS))
+    root.known((*_OWN_KEYS, *inherit.KEYS, *SECTIONS))
     root.require("domain", "the organisational domain")
     domain = root.domain("domain") or _NO_DOMAIN
     for section, what in (("hosts", "a mail server"), ("zones", "a DNS zone"), ("streams", "a stream of mail")):
@@ -67,36 +55,32 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
     served = read_zones(root)
     groups = read_receivers(root)
     organisational = inherit.organisational_dmarc(root, domain)
-    streams = {
-        name: stream
-        for name, stream in (
-            (name, read_stream(name, reader, root, domain, groups, organisational, unable))
-            for name, reader in root.entries("streams")
-        )
-        if stream
-    }
-    ttl_seconds = root.integer("ttl_seconds", 30, 86400, 3600)
+    settings = inherit.read_settings(root, inherit.KEYS)
+    inherit.refuse_inherited(root, settings, settings, "Write it in organisational_dmarc, or inherit: false")
+    bounce_host = root.domain("bounce_host")
+    streams = read_streams(FleetWide(root, domain, bounce_host, settings, groups, organisational, unable))
+    ttl_seconds = settings.get("ttl_seconds") or inherit.TTL_SECONDS
     fleet = Fleet(
         name=root.text("name", domain),
         domain=domain,
         hosts=hosts,
         zones=served,
         streams=streams,
-        receivers=groups,
+        receivers=groups.groups,
         key_host=_key_host(root, hosts),
         front=_front(root, hosts, streams),
         verify=_verify(root),
         organisational_dmarc=organisational,
         records=read_records(root, served, ttl_seconds),
         ttl_seconds=ttl_seconds,
-        bounce_host=root.domain("bounce_host"),
+        bounce_host=bounce_host,
     )
     wrong = bool(errors(findings))
     for finding in table.check(fleet):
         # Stand-ins took the place of what is wrong above, and warnings about them would be false.
         if not wrong or (finding.severity == ERROR and _NO_DOMAIN not in f"{finding.found} {finding.why}"):
             findings.append(finding)
-    findings = inherit.once(findings, document)
+    findings = inherit.at_their_place(findings, document)
     return (None if errors(findings) else fleet), findings
 
 

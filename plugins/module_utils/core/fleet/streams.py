@@ -8,24 +8,26 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import inherit, receivers
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.receivers import WARMUP_MESSAGES_PER_DAY
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import inherit
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.hosts import RESERVED_NAMES
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.receivers import Receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import (
     ED25519,
     RSA,
     Address,
     Dmarc,
-    ReceiverGroup,
     ReturnPath,
     Spf,
     Stream,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import Reader, shown
 
-STREAM_KEYS = (
+_OWN_KEYS = (
     "domain",
     "extra_domains",
     "port",
@@ -33,21 +35,8 @@ STREAM_KEYS = (
     "inject_users",
     "addresses",
     "separate_from",
-    "dkim",
-    "dmarc",
-    "mta_sts",
-    "tls_rpt",
     "spf",
     "return_path",
-    "bimi",
-    "caa",
-    "verifications",
-    "receivers",
-    "ttl_seconds",
-    "queue_life_seconds",
-    "warmup",
-    "max_message_bytes",
-    "remove_received",
 )
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}\Z")
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
@@ -59,16 +48,26 @@ _STREAM_HINTS = {
 }
 
 
-def read_stream(
-    name: str,
-    reader: Reader,
-    root: Reader,
-    fleet_domain: str,
-    groups: Mapping[str, ReceiverGroup],
-    organisational: Optional[Dmarc],
-    without_ed25519: set[str],
-) -> Optional[Stream]:
-    reader.known(STREAM_KEYS, _STREAM_HINTS)
+@dataclass(frozen=True)
+class FleetWide:
+    """What the file says for all streams, read once."""
+
+    root: Reader
+    domain: str
+    bounce_host: Optional[str]
+    settings: inherit.Settings
+    receivers: Receivers
+    organisational_dmarc: Optional[Dmarc]
+    without_ed25519: set[str]  # hosts whose engine cannot sign with it
+
+
+def read_streams(fleet: FleetWide) -> dict[str, Stream]:
+    streams = {name: _stream(name, reader, fleet) for name, reader in fleet.root.entries("streams")}
+    return {name: stream for name, stream in streams.items() if stream}
+
+
+def _stream(name: str, reader: Reader, fleet: FleetWide) -> Optional[Stream]:
+    reader.known((*_OWN_KEYS, *inherit.KEYS, "receivers"), _STREAM_HINTS)
     if not _NAME.match(name) or name in RESERVED_NAMES:
         reader.refuse(
             None,
@@ -79,6 +78,9 @@ def read_stream(
     reader.require("domain", "the domain that the stream sends from")
     reader.require("port", "the port on which applications hand in this stream's mail")
     domain = reader.domain("domain")
+    own = inherit.read_settings(reader, {**inherit.KEYS, "receivers": fleet.receivers.key})
+    settings = inherit.merge({**fleet.settings, "receivers": fleet.receivers.settings}, own)
+    inherit.refuse_inherited(reader, own, settings, "Write it in organisational_dmarc, or inherit: false here")
     if domain is None:
         return None
     if not reader.has("inject_from") and not reader.has("inject_users"):
@@ -88,18 +90,9 @@ def read_stream(
             "nobody could hand in mail",
             "Write inject_from (networks) or inject_users (logins)",
         )
-    queue_life_seconds = reader.integer(
-        "queue_life_seconds", 60, 2592000, root.integer("queue_life_seconds", 60, 2592000, 432000)
-    )
-    limits = {group.name: group.limits for group in groups.values()}
-    overrides = reader.mapping("receivers")
-    overrides.known(tuple(groups))
-    for group, override in reader.entries("receivers"):
-        if group in limits:
-            override.known(receivers.LIMIT_KEYS)
-            limits[group] = receivers.limits(override, limits[group])
+    queue_life_seconds = settings.get("queue_life_seconds") or 432000
     addresses = _addresses(name, domain, reader)
-    rsa_only = any(address.host in without_ed25519 for address in addresses)
+    rsa_only = any(address.host in fleet.without_ed25519 for address in addresses)
     extra_domains = reader.domains("extra_domains")
     if domain in extra_domains:
         place = f"extra_domains[{extra_domains.index(domain)}]"
@@ -112,23 +105,28 @@ def read_stream(
         inject_from=reader.networks("inject_from"),
         inject_users=reader.words("inject_users", _LOGIN, "login"),
         addresses=addresses,
-        dkim=inherit.dkim(root, reader, queue_life_seconds, (RSA,) if rsa_only else (RSA, ED25519)),
-        dmarc=inherit.dmarc(root, reader, fleet_domain, organisational),
-        mta_sts=inherit.mta_sts(root, reader),
-        tls_rpt=reader.mailboxes("tls_rpt") or root.mailboxes("tls_rpt") or (f"tls@{fleet_domain}",),
+        dkim=inherit.dkim(settings.get("dkim"), queue_life_seconds, (RSA,) if rsa_only else (RSA, ED25519)),
+        dmarc=_dmarc(settings, fleet),
+        mta_sts=inherit.mta_sts(settings.get("mta_sts")),
+        tls_rpt=settings.get("tls_rpt", (f"tls@{fleet.domain}",)),
         spf=_spf(reader),
-        return_path=_return_path(root, reader, domain),
-        limits=limits,
-        ttl_seconds=reader.integer("ttl_seconds", 30, 86400, root.integer("ttl_seconds", 30, 86400, 3600)),
-        separate_from=_separate_from(name, reader, root),
+        return_path=_return_path(reader, domain, fleet),
+        limits=fleet.receivers.limits(settings["receivers"]),
+        ttl_seconds=settings.get("ttl_seconds") or inherit.TTL_SECONDS,
+        separate_from=_separate_from(name, reader, fleet.root),
         queue_life_seconds=queue_life_seconds,
-        warmup_messages_per_day=inherit.warmup(root, reader),
-        bimi=inherit.bimi(root, reader),
-        verifications=inherit.verifications(root, reader),
-        caa=inherit.caa(root, reader),
-        max_message_bytes=inherit.max_message_bytes(reader, inherit.max_message_bytes(root, 10240000)),
-        remove_received=reader.boolean("remove_received", root.boolean("remove_received", False)),
+        warmup_messages_per_day=(settings.get("warmup") or {}).get("messages_per_day") or WARMUP_MESSAGES_PER_DAY,
+        bimi=inherit.bimi((reader if "bimi" in reader.data else fleet.root).mapping("bimi"), settings.get("bimi")),
+        verifications=settings.get("verifications") or (),
+        caa=inherit.caa(settings.get("caa")),
+        max_message_bytes=settings.get("max_message_bytes") or 10240000,
+        remove_received=settings.get("remove_received") or False,
     )
+
+
+def _dmarc(settings: inherit.Settings, fleet: FleetWide) -> Dmarc:
+    own = inherit.dmarc(settings.get("dmarc"), fleet.domain)
+    return replace(fleet.organisational_dmarc or own, inherit=True) if own.inherit else own
 
 
 def _addresses(stream: str, domain: str, reader: Reader) -> tuple[Address, ...]:
@@ -188,7 +186,7 @@ def _spf(stream: Reader) -> Spf:
     )
 
 
-def _return_path(root: Reader, stream: Reader, domain: str) -> ReturnPath:
+def _return_path(stream: Reader, domain: str, fleet: FleetWide) -> ReturnPath:
     def tlsa_problem(text: str) -> Optional[str]:
         found = _TLSA.match(text)
         if not found:
@@ -204,15 +202,14 @@ def _return_path(root: Reader, stream: Reader, domain: str) -> ReturnPath:
     reader.known(("domain", "mx", "tlsa"))
     mx = reader.domains("mx")
     if not mx:
-        bounce_host = root.domain("bounce_host")
-        if bounce_host is None and not root.has("bounce_host"):
+        if not fleet.root.has("bounce_host"):
             reader.refuse(
                 "mx",
                 "missing",
                 "bounces of this stream would have nowhere to go",
                 "Write the fleet's bounce_host, or return_path.mx here",
             )
-        mx = (bounce_host,) if bounce_host else ()
+        mx = (fleet.bounce_host,) if fleet.bounce_host else ()
     return ReturnPath(
         domain=reader.domain("domain", domain) or domain,
         mx=mx,

@@ -752,7 +752,7 @@ def test_all_findings_are_named_at_once():
         ([("hosts/mta3", {"ansible_host": "10.0.0.13"})], "hosts.mta3"),
         ([("hosts/web1", {"engine": "none"})], "hosts.web1"),
         (
-            [("organisational_dmarc", {}), (f"{S}/dmarc", {"missing_policy": "reject"})],
+            [("organisational_dmarc", {"policy": "none"}), (f"{S}/dmarc", {"missing_policy": "reject"})],
             "streams.transactional.dmarc.missing_policy",
         ),
         ([(f"{S}/mta_sts", {"mode": "testing"})], "streams.transactional.mta_sts"),
