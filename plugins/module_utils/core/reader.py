@@ -79,7 +79,7 @@ class Reader:
     def mapping(self, key: str) -> Reader:
         """The mapping under ``key``; an empty one where it is absent or wrong."""
         value = self.data.get(key)
-        if value is None:
+        if value in EMPTY:
             value = {}
         elif not isinstance(value, Mapping):
             self.refuse(key, shown(value), "a mapping is expected", f"Write {key} as 'name: value' pairs")
@@ -94,7 +94,7 @@ class Reader:
     def items(self, key: str) -> list[Any]:
         """The list under ``key``; a scalar counts as a list of one, as in the rest of Ansible."""
         value = self.data.get(key)
-        if value is None:
+        if value in EMPTY:
             return []
         if isinstance(value, Mapping):
             self.refuse(key, shown(value), "a list is expected", f"Write {key} as a list")

@@ -160,10 +160,11 @@ def _rotation(reader: Reader, key: str) -> Settings:
 
 def _instead(settings: Settings, *alternatives: Sequence[str]) -> Settings:
     """Of keys that exclude each other, those that are written switch off the others, which the fleet may have."""
+    off: dict[str, Any] = {}
     for keys in alternatives:
         if any(settings.get(key) is not None for key in keys):
-            return {**{key: None for others in alternatives for key in others}, **settings}
-    return settings
+            off.update({key: None for others in alternatives if others is not keys for key in others})
+    return {**off, **settings}
 
 
 _MTA_STS = {
