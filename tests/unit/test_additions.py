@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive, parse
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import derive, parse, zones
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
 
@@ -47,12 +47,13 @@ def test_a_dns_service_is_its_data_a_file_and_a_line_of_the_table(monkeypatch: p
     held = RecordSet.of("www.example.com", "A", 60, ["192.0.2.1"])
     data = services.Service("Added", required=("token",), options=("region",))
     monkeypatch.setitem(services.SERVICES, "added", data)
-    monkeypatch.setattr(parse, "PROVIDERS", (services.EXTERNAL, *services.SERVICES))
+    monkeypatch.setattr(zones, "PROVIDERS", (services.EXTERNAL, *services.SERVICES))
     monkeypatch.setitem(table.OPEN, "added", lambda access: memory.MemoryZone([held]))
 
     fleet, findings = parse.parse(DOCUMENT)
     assert fleet is not None, findings
-    zone = next(zone for zone in derive.fleet_variables(fleet)["mta_dns"]["zones"] if zone["name"] == "example.com")
+    listed = derive.fleet_variables(fleet)["mta_dns"]["zones"]
+    (zone,) = (one for one in listed if one["name"] == "example.com")
     assert (zone["provider"], zone["credentials"], zone["options"]) == ("added", "mine", {"region": "north"})
     access = Access(zone["name"], {"token": "t"}, zone["options"])
     assert table.OPEN[zone["provider"]](access).read() == {held.key: held}

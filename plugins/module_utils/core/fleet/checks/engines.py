@@ -15,11 +15,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import Flee
 _SMTP_PORT = 25
 
 
-def check(fleet: Fleet) -> Iterable[Finding]:
-    for rule in (_warm_up, _shares, _networks, _messages, _sizes, _reports, _bounces):
-        yield from rule(fleet)
-
-
 def _without(fleet: Fleet, capability: str) -> dict[str, Engine]:
     """The hosts whose engine cannot do it, each with its engine."""
     engines = {host.name: table.engine_of(fleet, host.name) for host in fleet.mta_hosts()}
@@ -31,7 +26,7 @@ def _with(capability: str) -> str:
     return " or ".join(f"engine: {name}" for name, engine in table.ENGINES.items() if getattr(engine.can, capability))
 
 
-def _warm_up(fleet: Fleet) -> Iterable[Finding]:
+def warm_up_has_a_schedule(fleet: Fleet) -> Iterable[Finding]:
     unable = _without(fleet, "warm_up")
     for stream in fleet.streams.values():
         for number, address in enumerate(stream.addresses):
@@ -57,7 +52,7 @@ def _warm_up(fleet: Fleet) -> Iterable[Finding]:
                 )
 
 
-def _shares(fleet: Fleet) -> Iterable[Finding]:
+def shares_count(fleet: Fleet) -> Iterable[Finding]:
     unable = _without(fleet, "weighted_shares")
     for stream in fleet.streams.values():
         for host in dict.fromkeys(address.host for address in stream.addresses if address.host in unable):
@@ -73,7 +68,7 @@ def _shares(fleet: Fleet) -> Iterable[Finding]:
                 )
 
 
-def _networks(fleet: Fleet) -> Iterable[Finding]:
+def networks_reach_their_stream_only(fleet: Fleet) -> Iterable[Finding]:
     """Who may relay is decided by a client's address, whichever port the client comes to."""
     for host, engine in sorted(_without(fleet, "relay_by_port").items()):
         allowed = {stream.name: frozenset(stream.inject_from) for stream in fleet.streams_on(host)}
@@ -94,7 +89,7 @@ def _networks(fleet: Fleet) -> Iterable[Finding]:
                 )
 
 
-def _messages(fleet: Fleet) -> Iterable[Finding]:
+def broken_messages_leave(fleet: Fleet) -> Iterable[Finding]:
     """One finding for all hosts of an engine, because it is always so."""
     unable = _without(fleet, "message_check")
     for engine in dict.fromkeys(engine.name for engine in unable.values()):
@@ -117,7 +112,7 @@ def _messages(fleet: Fleet) -> Iterable[Finding]:
             )
 
 
-def _sizes(fleet: Fleet) -> Iterable[Finding]:
+def front_takes_the_largest_message(fleet: Fleet) -> Iterable[Finding]:
     """The size is limited where a message comes in, and at the front listener its stream is not known yet."""
     fronts = fleet.front.hosts if fleet.front else ()
     for host, engine in sorted(_without(fleet, "size_by_stream").items()):
@@ -134,7 +129,7 @@ def _sizes(fleet: Fleet) -> Iterable[Finding]:
             )
 
 
-def _reports(fleet: Fleet) -> Iterable[Finding]:
+def front_bounces_have_a_name(fleet: Fleet) -> Iterable[Finding]:
     """Bounces that an engine writes itself have no sender, so the SPF record of the EHLO name decides."""
     for host in sorted(
         set(_without(fleet, "bounces_by_stream")).intersection(fleet.front.hosts if fleet.front else ())
@@ -150,7 +145,7 @@ def _reports(fleet: Fleet) -> Iterable[Finding]:
             )
 
 
-def _bounces(fleet: Fleet) -> Iterable[Finding]:
+def bounces_are_taken(fleet: Fleet) -> Iterable[Finding]:
     able = {host.name for host in fleet.mta_hosts()} - set(_without(fleet, "bounce_processing"))
     for host in fleet.hosts.values():
         taken = [stream.name for stream in fleet.streams_on(host.name) if stream.port == _SMTP_PORT]
