@@ -182,7 +182,7 @@ def test_imports_go_down_only(path: Path) -> None:
 SHARED = [path for path in sources() if layer_of(path) != "top"]
 
 
-@pytest.mark.parametrize("path", SHARED, ids=lambda path: module_of(path))
+@pytest.mark.parametrize("path", SHARED, ids=module_of)
 def test_rooms_import_lower_floors_only(path: Path) -> None:
     room = room_of(module_of(path))
     assert room, f"{path} is in no room: name its room in FLOORS"

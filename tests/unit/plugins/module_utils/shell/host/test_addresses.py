@@ -20,7 +20,7 @@ class Kernel:
         self.held = {"10.0.0.1"}
         self.commands = []
 
-    def run(self, _runner, command):
+    def run(self, command):
         words = command[1:]
         if words[:3] == ["-j", "address", "show"]:
             return json.dumps([{"ifname": "eth0", "addr_info": [{"local": ip} for ip in sorted(self.held)]}])
@@ -38,7 +38,7 @@ class Kernel:
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     pretended = Kernel()
-    monkeypatch.setattr(Runner, "must", lambda *arguments: pretended.run(*arguments))
+    monkeypatch.setattr(Runner, "must", pretended.run)
     monkeypatch.setattr(addresses, "BATCH", str(tmp_path / "etc/addresses"))
     monkeypatch.setattr(addresses, "UNIT_PATH", str(tmp_path / "unit"))
     monkeypatch.setattr(addresses, "DROP_IN", str(tmp_path / "drop-in"))

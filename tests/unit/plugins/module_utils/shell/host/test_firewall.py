@@ -23,7 +23,7 @@ class Kernel:
         self.commands = []
         self.enabled = None  # the path that "systemctl enable" makes
 
-    def run(self, _runner, command, given="", seconds=None):
+    def run(self, command, given="", seconds=None):
         self.commands.append(command)
         code, out, error = self.nft(command[1:], given) if command[0] == "/sbin/nft" else self.systemctl(command[1:])
         return subprocess.CompletedProcess(command, code, out, error)
@@ -63,7 +63,7 @@ def kernel(tmp_path, monkeypatch):
         "_SYSTEMD": tmp_path,
     }.items():
         monkeypatch.setattr(firewall, name, str(value))
-    monkeypatch.setattr(Runner, "run", lambda *arguments, **named: pretended.run(*arguments, **named))
+    monkeypatch.setattr(Runner, "run", pretended.run)
     monkeypatch.setattr(firewall.shutil, "which", lambda name, path: "/sbin/nft")
     return pretended
 
