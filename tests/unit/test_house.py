@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,40 @@ def test_every_part_stands_in_the_docs() -> None:
     parts = [path.stem for path in (*ROLES, *MODULES, *PLAYBOOKS)]
     missing = [part for part in parts if not re.search(rf"(?<![\w-]){part}(?![\w-])", text)]
     assert missing == [], "\n".join(missing)
+
+
+def exceptions() -> set[str]:
+    """Every exception class of plugins/, as ``shell.dkim.keys.StoreError``."""
+    bases: dict[str, tuple[str, list[str]]] = {}
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        place = ".".join(path.relative_to(ROOT / "plugins").with_suffix("").parts).removeprefix("module_utils.")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                bases[f"{place}.{node.name}"] = (node.name, [ast.unparse(base).split(".")[-1] for base in node.bases])
+    raised = {name for name, one in vars(builtins).items() if isinstance(one, type) and issubclass(one, BaseException)}
+    found: set[str] = set()
+    while True:
+        more = {full for full, (_name, above) in bases.items() if raised & set(above)} - found
+        if not more:
+            return found
+        found |= more
+        raised |= {bases[full][0] for full in more}
+
+
+def first_cells(page: Path, heading: str) -> list[str]:
+    """The names in backquotes that begin the rows of the tables below a heading."""
+    section = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`[\w.]+`(?:, )?)+) \|", section, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+
+
+def test_the_page_of_errors_has_every_exception_and_module_once() -> None:
+    page = ROOT / "docs" / "errors.md"
+    assert sorted(first_cells(page, "Exceptions")) == sorted(exceptions())
+    reading = re.findall(
+        r"`(\w+)`", page.read_text(encoding="utf-8").partition("only read change nothing")[2].partition(".")[0]
+    )
+    assert sorted([*first_cells(page, "Modules"), *reading]) == sorted(module.stem for module in MODULES)
 
 
 def test_roles_and_playbooks_use_what_galaxy_installs() -> None:
