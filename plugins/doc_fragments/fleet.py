@@ -13,7 +13,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    DOCUMENTATION = r"""
+    KEYS = r"""
 options:
   plugin:
     description:

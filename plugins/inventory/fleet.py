@@ -23,7 +23,7 @@ description:
     missing or wrong, Ansible itself only warns, unless C(any_unparsed_is_failed=true) is set.
   - Needs ansible-core 2.19 or newer.
   - The page C(docs/fleet.md) of the collection explains what the options below mean together.
-extends_documentation_fragment: mailops.mta.fleet
+extends_documentation_fragment: [mailops.mta.fleet.keys]
 """
 
 EXAMPLES = r"""

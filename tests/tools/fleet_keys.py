@@ -29,9 +29,9 @@ Options = dict[str, dict[str, Any]]
 def described() -> Options:
     """The options of the documentation fragment, read without importing it."""
     for node in ast.walk(ast.parse(SOURCE.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DOCUMENTATION":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "KEYS":
             return dict(yaml.safe_load(ast.literal_eval(node.value))["options"])
-    raise ValueError(f"{SOURCE} has no DOCUMENTATION")
+    raise ValueError(f"{SOURCE} has no KEYS")
 
 
 def places(options: Options) -> dict[str, Options]:

@@ -19,7 +19,7 @@ from ansible_collections.mailops.mta.plugins.doc_fragments.fleet import ModuleDo
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.shell import fleet_file
 
-OPTIONS = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+OPTIONS = yaml.safe_load(ModuleDocFragment.KEYS)["options"]
 TYPES = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 STREAM = "streams.<stream>."
 FREE = {"zones.<zone>.options"}  # each DNS service has its own
