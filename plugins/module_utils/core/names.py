@@ -13,7 +13,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Optional
+from typing import Any, Optional
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _OWNER_LABEL = re.compile(r"(?:\*|_?(?!-)[a-z0-9_-]{1,62}(?<!-))\Z")
@@ -98,6 +98,14 @@ def enclosing(name: str, zones: Iterable[str]) -> Optional[str]:
 def address(text: str) -> str:
     """``text`` as a canonical IP address. Raises ValueError."""
     return str(ipaddress.ip_address(str(text).strip()))
+
+
+def is_address(text: Any) -> bool:
+    try:
+        address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mapped(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Optional[ipaddress.IPv4Address]:

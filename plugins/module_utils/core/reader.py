@@ -21,6 +21,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ER
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # values that count as not written
 _LONGEST_WORD = 100  # that is compared: the comparison costs the square of its length
 _MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}\Z")
 _URL = re.compile(r"(https://[A-Za-z0-9\[]|mailto:[!#-+\--:<-?A-~]+@)[!#-+\--:<-~]+\Z")
@@ -67,7 +68,7 @@ class Reader:
             )
 
     def has(self, key: str) -> bool:
-        return self.data.get(key) not in (None, "", [], {})
+        return self.data.get(key) not in EMPTY
 
     def require(self, key: str, what: str) -> bool:
         if self.has(key):
@@ -78,7 +79,7 @@ class Reader:
     def mapping(self, key: str) -> Reader:
         """The mapping under ``key``; an empty one where it is absent or wrong."""
         value = self.data.get(key)
-        if value is None:
+        if value in EMPTY:
             value = {}
         elif not isinstance(value, Mapping):
             self.refuse(key, shown(value), "a mapping is expected", f"Write {key} as 'name: value' pairs")
@@ -93,7 +94,7 @@ class Reader:
     def items(self, key: str) -> list[Any]:
         """The list under ``key``; a scalar counts as a list of one, as in the rest of Ansible."""
         value = self.data.get(key)
-        if value is None:
+        if value in EMPTY:
             return []
         if isinstance(value, Mapping):
             self.refuse(key, shown(value), "a list is expected", f"Write {key} as a list")
@@ -131,7 +132,7 @@ class Reader:
         self.refuse(key, shown(value), f"it is no {what}", f"Write a {what} that matches {pattern.pattern}")
         return None
 
-    def boolean(self, key: str, default: bool) -> bool:
+    def boolean(self, key: str, default: Any = None) -> Any:
         value = self.data.get(key)
         if value is None:
             return default

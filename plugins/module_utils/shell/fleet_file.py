@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import Finding, errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import merge, parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import shown
 from ansible_collections.mailops.mta.plugins.module_utils.core.tables import unseen
@@ -321,7 +321,7 @@ def load(texts: list[tuple[str, str]], unreadable: list[Finding] | None = None) 
         document.parse(text)
         documents.append(document)
     findings = [*(unreadable or ()), *(finding for document in documents for finding in document.findings)]
-    merged, more = fleet.merge([(document.source, document.data) for document in documents])
+    merged, more = merge.fragments([(document.source, document.data) for document in documents])
     if documents and not documents[0].broken:
         plugin = documents[0].data.get("plugin")
         if plugin != PLUGIN:
@@ -330,7 +330,7 @@ def load(texts: list[tuple[str, str]], unreadable: list[Finding] | None = None) 
     parsed = None
     # Of half a fleet much seems to be missing.
     if documents and not unreadable and not any(document.broken for document in documents):
-        parsed, rest = fleet.parse(merged)
+        parsed, rest = parse.parse(merged)
         more = more + rest
     named = {place for document in documents for place in document.refused if place}
     findings.extend(_located(finding, documents) for finding in more if finding.where not in named)

@@ -164,7 +164,8 @@ def _policy_records(stream: Stream, records: _Records) -> None:
         add(domain, "TXT", top, "SPF, the addresses of its pool")
     for name, text in parts:
         add(name, "TXT", text, f"SPF, a part of that of {stream.domain}")
-    add(f"_smtp._tls.{path.domain}", "TXT", policies.tls_rpt(stream.tls_rpt), "TLS reports")
+    if stream.tls_rpt:
+        add(f"_smtp._tls.{path.domain}", "TXT", policies.tls_rpt(stream.tls_rpt), "TLS reports")
     if stream.mta_sts.mode != "none":
         policy = policies.mta_sts_policy(path.mx, stream.mta_sts)
         add(f"_mta-sts.{path.domain}", "TXT", policies.mta_sts_record(policy), "MTA-STS policy id")

@@ -14,11 +14,6 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWE
 _SMTP_PORT = 25
 
 
-def check(fleet: Fleet) -> Iterable[Finding]:
-    for rule in (_warm_up, _shares, _networks, _messages, _sizes, _reports, _bounces):
-        yield from rule(fleet)
-
-
 def _hosts(fleet: Fleet) -> set[str]:
     return {host.name for host in fleet.hosts.values() if host.engine == POWERMTA}
 
@@ -31,7 +26,7 @@ def _streams(fleet: Fleet) -> Iterable[tuple[Stream, str]]:
             yield stream, host
 
 
-def _warm_up(fleet: Fleet) -> Iterable[Finding]:
+def warm_up_has_a_schedule(fleet: Fleet) -> Iterable[Finding]:
     hosts = _hosts(fleet)
     for stream in fleet.streams.values():
         for number, address in enumerate(stream.addresses):
@@ -56,7 +51,7 @@ def _warm_up(fleet: Fleet) -> Iterable[Finding]:
                 )
 
 
-def _shares(fleet: Fleet) -> Iterable[Finding]:
+def shares_count(fleet: Fleet) -> Iterable[Finding]:
     for stream, host in _streams(fleet):
         shares = sorted({address.share for address in stream.addresses_on(host) if address.share})
         if len(shares) > 1:
@@ -69,7 +64,7 @@ def _shares(fleet: Fleet) -> Iterable[Finding]:
             )
 
 
-def _networks(fleet: Fleet) -> Iterable[Finding]:
+def networks_reach_their_stream_only(fleet: Fleet) -> Iterable[Finding]:
     """Who may relay is said of a client's address, whichever port it comes to."""
     for host in sorted(_hosts(fleet)):
         allowed = {stream.name: frozenset(stream.inject_from) for stream in fleet.streams_on(host)}
@@ -89,7 +84,7 @@ def _networks(fleet: Fleet) -> Iterable[Finding]:
                 )
 
 
-def _messages(fleet: Fleet) -> Iterable[Finding]:
+def broken_messages_leave(fleet: Fleet) -> Iterable[Finding]:
     """What the signer of a Postfix host refuses at injection: one finding for all hosts, because it is always so."""
     streams = list(dict.fromkeys(stream.name for stream, _host in _streams(fleet)))
     for host in sorted(host for host in _hosts(fleet) if fleet.streams_on(host))[:1]:
@@ -104,7 +99,7 @@ def _messages(fleet: Fleet) -> Iterable[Finding]:
         )
 
 
-def _sizes(fleet: Fleet) -> Iterable[Finding]:
+def front_takes_the_largest_message(fleet: Fleet) -> Iterable[Finding]:
     """The size is limited where a message comes in, and at the front listener its stream is not known yet."""
     for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
         here = fleet.streams_on(host)
@@ -121,7 +116,7 @@ def _sizes(fleet: Fleet) -> Iterable[Finding]:
             )
 
 
-def _reports(fleet: Fleet) -> Iterable[Finding]:
+def front_bounces_have_a_name(fleet: Fleet) -> Iterable[Finding]:
     """Bounces that PowerMTA writes itself have no sender, so the SPF record of the EHLO name decides."""
     for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
         if not fleet.streams_on(host):
@@ -135,7 +130,7 @@ def _reports(fleet: Fleet) -> Iterable[Finding]:
             )
 
 
-def _bounces(fleet: Fleet) -> Iterable[Finding]:
+def bounces_are_taken(fleet: Fleet) -> Iterable[Finding]:
     for host in fleet.hosts.values():
         taken = [stream.name for stream in fleet.streams_on(host.name) if stream.port == _SMTP_PORT]
         if taken and {"127.0.0.1", *host.listen}.intersection(host.bounce_listen):
