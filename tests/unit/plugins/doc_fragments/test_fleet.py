@@ -17,6 +17,7 @@ import pytest
 import yaml
 from ansible_collections.mailops.mta.plugins.doc_fragments.fleet import ModuleDocFragment
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding
+from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import inherit
 from ansible_collections.mailops.mta.plugins.module_utils.shell import fleet_file
 
 OPTIONS = yaml.safe_load(ModuleDocFragment.KEYS)["options"]
@@ -60,7 +61,7 @@ BESIDE = yaml.safe_load("""
 bimi: {dmarc: {policy: quarantine}}
 dkim.slots: {dkim: {delegate: keys.example.com}}
 dmarc.inherit: {organisational_dmarc: {policy: reject}}
-organisational_dmarc: {organisational_dmarc: {alignment_spf: s}}
+organisational_dmarc: {organisational_dmarc: {alignment_spf: s, alignment_dkim: s}}
 mta_sts.mode: {mta_sts: {host: mta1, addresses: [203.0.113.50]}}
 mta_sts.host: {mta_sts: {mode: testing, addresses: [203.0.113.51]}}
 mta_sts.addresses: {streams: {one: {mta_sts: {mode: testing, host: mta1}}}}
@@ -152,7 +153,10 @@ def document(key: Key) -> dict[str, Any]:
     for place, patch in BESIDE.items():
         if f"{path}.".startswith(f"{place}."):
             merge(found, copy.deepcopy(patch))
-    key.inside(found).pop(key.name, None)
+    held = key.inside(found)
+    held.pop(key.name, None)
+    if not held and key.parent:  # an empty mapping switches off
+        del key.parent.inside(found)[key.parent.name]
     return found
 
 
@@ -211,7 +215,7 @@ class TestKey:
         for sibling in KEYS if not held else ():
             if sibling.parent is key.parent and not sibling.option.get("required"):
                 held[sibling.name] = sibling.example()
-        assert any(finding.where.endswith(key.name) and finding.severity == ERROR for finding in read(found)[1])
+        assert wrong(found, key.where)
 
     def test_default(self, key: Key) -> None:
         if "default" in key.option:
@@ -236,6 +240,12 @@ class TestKey:
 
     def test_a_mapping_says_its_keys(self, key: Key) -> None:
         assert key.option["type"] != "dict" or "suboptions" in key.option or key.path in FREE
+
+
+def test_a_stream_takes_the_fleet_wide_keys_that_are_described_so() -> None:
+    own = at("streams.<stream>")["suboptions"].items()
+    shared = {name for name, option in own if option["description"] == f"As O({name}), for this stream."}
+    assert shared == set(inherit.KEYS)
 
 
 @pytest.mark.parametrize("key", [None, *MAPPINGS], ids=lambda key: key.path if key else "fleet")
