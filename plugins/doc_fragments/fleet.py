@@ -345,7 +345,8 @@ options:
             type: bool
           receivers:
             description:
-              - Limits of this stream at receiver groups, by the name of the group.
+              - Limits of this stream at receiver groups, by the name of the group. A new group is written at the top
+                level only.
               - 'Example: C(receivers: {google: {concurrency: 2}})'
             type: dict
             suboptions:
@@ -356,6 +357,7 @@ options:
     description:
       - Receiver groups, which are mailboxes behind the same operator, and the limits of one source address at each.
         V(google), V(microsoft), V(yahoo), V(apple) and V(default) are known. Other groups need C(domains).
+      - 'Default: the limits of the known groups'
       - 'Example: C(receivers: {webde: {domains: [web.de, gmx.de], concurrency: 3}})'
     type: dict
     suboptions:
@@ -402,6 +404,7 @@ options:
   front:
     description:
       - A listener for applications that cannot choose a port.
+      - 'Default: no front listener'
       - 'Example: C(front: {port: 2500, default: one, inject_from: [10.0.0.0/8]})'
     type: dict
     suboptions:
@@ -460,6 +463,7 @@ options:
     description:
       - Further record sets that the fleet owns. A name that follows from a stream is refused, but further TXT
         values may be added there.
+      - 'Default: no further record sets'
       - >-
         Example: C(records: [{name: www.example.com, type: A, values: [203.0.113.80], reason: web site of marketing}])
     type: list
@@ -708,6 +712,7 @@ options:
   bimi:
     description:
       - The BIMI record. It needs the DMARC policy V(quarantine) or V(reject).
+      - 'Default: no BIMI record'
       - 'Example: C(bimi: {logo: "https://example.com/logo.svg"})'
     type: dict
     suboptions:

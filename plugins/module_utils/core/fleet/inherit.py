@@ -186,6 +186,7 @@ def _mta_sts(reader: Reader, key: str) -> Settings:
             "the policy host is either an alias or has addresses",
             "Remove cname, or remove host and addresses",
         )
+        return read_settings(inner, {key: _MTA_STS[key] for key in ("mode", "max_age_seconds")})
     return _instead(read_settings(inner, _MTA_STS), ("cname",), ("host", "addresses"))
 
 
@@ -284,14 +285,14 @@ def dmarc(settings: Optional[Settings], domain: str) -> Dmarc:
     return applied(Dmarc("none", None, (f"dmarc@{domain}",), "r", "r", ()), settings)
 
 
-def refuse_inherited(reader: Reader, own: Settings, merged: Settings, remedy: str) -> None:
-    """A stream whose policy is inherited publishes none, so what ``reader`` says of one has no effect."""
-    tags = own.get("dmarc") or {}
-    written = [tag for tag in _DMARC_TAGS if tags.get(tag) not in (None, ())]
-    if written and (merged.get("dmarc") or {}).get("inherit"):
-        reader.refuse(
-            f"dmarc.{written[0]}",
-            shown(reader.data["dmarc"][written[0]]),
+def refuse_own_policy(reader: Reader, settings: Settings, remedy: str) -> None:
+    """A stream that inherits its policy publishes none, so the tags of one at ``reader`` have no effect."""
+    inner = reader.mapping("dmarc")
+    tags = [tag for tag in _DMARC_TAGS if inner.has(tag)]
+    if tags and (settings.get("dmarc") or {}).get("inherit"):
+        inner.refuse(
+            tags[0],
+            shown(inner.data[tags[0]]),
             "the stream inherits its policy and publishes none of its own",
             remedy,
         )

@@ -56,7 +56,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
     groups = read_receivers(root)
     organisational = inherit.organisational_dmarc(root, domain)
     settings = inherit.read_settings(root, inherit.KEYS)
-    inherit.refuse_inherited(root, settings, settings, "Write it in organisational_dmarc, or inherit: false")
+    inherit.refuse_own_policy(root, settings, "Write it in organisational_dmarc, or inherit: false")
     bounce_host = root.domain("bounce_host")
     streams = read_streams(FleetWide(root, domain, bounce_host, settings, groups, organisational, unable))
     ttl_seconds = settings.get("ttl_seconds") or inherit.TTL_SECONDS

@@ -80,7 +80,7 @@ def _stream(name: str, reader: Reader, fleet: FleetWide) -> Optional[Stream]:
     domain = reader.domain("domain")
     own = inherit.read_settings(reader, {**inherit.KEYS, "receivers": fleet.receivers.key})
     settings = inherit.merge({**fleet.settings, "receivers": fleet.receivers.settings}, own)
-    inherit.refuse_inherited(reader, own, settings, "Write it in organisational_dmarc, or inherit: false here")
+    inherit.refuse_own_policy(reader, settings, "Write it in organisational_dmarc, or inherit: false here")
     if domain is None:
         return None
     if not reader.has("inject_from") and not reader.has("inject_users"):

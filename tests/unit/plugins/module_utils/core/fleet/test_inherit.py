@@ -284,6 +284,13 @@ FLEET_WIDE = [
     ("mta_sts", {"mode": "x"}, "mta_sts.mode"),
     ("mta_sts", {"mode": "enforce", "host": "web9", "addresses": ["203.0.113.80"]}, "mta_sts.host"),
     ("mta_sts", {"mode": "enforce", "host": "mta1", "addresses": ["x"]}, "mta_sts.addresses[0]"),
+    (
+        "mta_sts",
+        {"mode": "testing", "host": "mta1", "addresses": ["203.0.113.80"], "cname": "sts.example.org"},
+        "mta_sts.cname",
+    ),
+    ("dmarc", {"inherit": False, "rua": [1]}, "dmarc.rua[0]"),
+    ("receivers", {"google": {"concurrency": 0}}, "receivers.google.concurrency"),
     ("tls_rpt", ["x"], "tls_rpt[0]"),
     ("bimi", {"logo": "x"}, "bimi.logo"),
     ("bimi", {"logo": "https://example.com/l.svg"}, "bimi"),
@@ -492,8 +499,9 @@ def test_a_logo_may_be_the_streams_and_its_certificate_the_fleets():
 
 
 @pytest.mark.parametrize("own", [None, {"rsa_bits": 3072}])
-def test_a_wrong_value_of_the_fleet_is_found_where_a_stream_goes_another_way(own):
-    found = refused(changed(("dkim", {"rsa_bits": 2050}), ("streams/bulk/dkim", own)))
+def test_a_wrong_value_of_the_fleet_is_found_where_every_stream_has_its_own(own):
+    streams = [(f"streams/{name}/dkim", own) for name in ("transactional", "bulk", "cold")]
+    found = refused(changed(("dkim", {"rsa_bits": 2050}), *streams))
     assert [finding.where for finding in found] == ["dkim.rsa_bits"]
 
 
