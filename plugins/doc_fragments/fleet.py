@@ -217,7 +217,7 @@ options:
               ip:
                 description:
                   - The source address, IPv4 or IPv6. An address that the Internet does not route, such as
-                    10.0.0.0/8 or fc00::/7, is a warning, except under C(.test).
+                    C(10.0.0.0/8) or C(fc00::/7), is a warning, except under C(.test).
                   - 'Default: none; C(ip) or C(ip6) is needed'
                   - 'Example: C(ip: 203.0.113.12)'
                 type: str
