@@ -118,6 +118,7 @@ options:
     description:
       - The record sets of DKIM keys as the key host gives them (RV(mailops.mta.dkim_rotation#module:records)).
       - One that is none of a DKIM key is an error, and then nothing is written.
+      - A selector is one label and no wildcard, and the text of a key is one of RFC 6376.
     type: list
     elements: dict
     default: []
@@ -166,6 +167,14 @@ options:
       signs:
         description: Whether hosts sign with that key.
         type: bool
+  dkim_series:
+    description:
+      - What the fleet signs with, C(mta_dkim_series) of the host C(fleet). C(domain) and C(delegate) are read.
+      - Values of O(dkim_records) count at names of these domains only. Of domains that have left, values that are
+        absent are to go, and others stay as they are, below C(_domainkey) or a delegation of the fleet.
+    type: list
+    elements: dict
+    default: []
 """
 
     RESOLVERS = r"""

@@ -32,11 +32,13 @@ options:
     description: How long to wait for one answer. Every resolver is tried twice.
     type: float
     default: 5.0
-  probes:
-    description: The messages that M(mailops.mta.proof_message) sent, from all hosts.
-    type: list
-    elements: dict
-    default: []
+  sent:
+    description:
+      - What M(mailops.mta.proof_message) returned as C(sent), by host.
+      - The messages themselves are those of O(expectations). Of its own messages each host tells C(message_id) and
+        C(error). A host that tells them in another shape is an error, and whatever else it says is left out.
+    type: dict
+    default: {}
   observations:
     description:
       - What the sink saw, as M(mailops.mta.sink_info) returns it.
@@ -157,7 +159,7 @@ questions:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Answer, Answers, Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
-from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge, sent
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import resolver
 
 # Each round answers what the one before could not go on without: an SPF include of an include, ten deep (RFC 7208),
@@ -168,7 +170,7 @@ ARGUMENTS = {
     "expectations": {"type": "dict", "required": True},
     "resolvers": {"type": "list", "elements": "str", "default": []},
     "timeout_seconds": {"type": "float", "default": 5.0},
-    "probes": {"type": "list", "elements": "dict", "default": []},
+    "sent": {"type": "dict", "default": {}},
     "observations": {"type": "list", "elements": "dict"},
     "relay": {"type": "list", "elements": "dict"},
     "keys": {"type": "list", "elements": "dict", "no_log": False},
@@ -179,9 +181,10 @@ ARGUMENTS = {
 
 def prove(parameters: dict, ask) -> tuple[judge.Proof, int]:
     """Judge, ask what was missing, judge again."""
+    probes, problems = sent.read(parameters["expectations"], parameters["sent"])
     seen = judge.Seen(
         observations=parameters["observations"],
-        probes=parameters["probes"],
+        probes=probes,
         relay=parameters["relay"],
         keys=parameters["keys"],
     )
@@ -194,7 +197,7 @@ def prove(parameters: dict, ask) -> tuple[judge.Proof, int]:
         if not answers.wanted:
             break
         known.update(ask(answers.wanted))
-    return proof, len(known)
+    return judge.Proof(proof.rows, (*problems, *proof.findings)), len(known)
 
 
 def note(module: AnsibleModule) -> str:

@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - mailops.mta.dns.zones
   - mailops.mta.dns.records
+  - mailops.mta.dns.dkim_records
   - mailops.mta.dns.resolvers
 options:
   zones:
@@ -70,7 +71,9 @@ EXAMPLES = r"""
 - name: Audit the DNS of the fleet
   mailops.mta.dns_audit:
     zones: "{{ hostvars['fleet'].mta_dns.zones }}"
-    records: "{{ hostvars['fleet'].mta_dns.records + dkim.records }}"
+    records: "{{ hostvars['fleet'].mta_dns.records }}"
+    dkim_records: "{{ dkim.records }}"
+    dkim_series: "{{ hostvars['fleet'].mta_dkim_series }}"
     expectations: "{{ hostvars['fleet'].mta_proof }}"
   delegate_to: fleet
   run_once: true
@@ -160,6 +163,7 @@ questions:
   sample: 42
 """
 
+import dataclasses
 import time
 from typing import Callable
 
@@ -170,12 +174,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.audit.notes impor
 from ansible_collections.mailops.mta.plugins.module_utils.core.audit.subject import Subject
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import Question
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
+from ansible_collections.mailops.mta.plugins.module_utils.core.zones import plan
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dns.asker import Asker
 from ansible_collections.mailops.mta.plugins.module_utils.shell.web import policies
 
 ARGUMENTS = {
     "zones": {**dns.ZONES, "required": True},
     "records": dns.RECORDS,
+    **dns.OF_KEY_HOST,
     "expectations": {"type": "dict", "default": {}},
     "domains": {"type": "list", "elements": "str", "default": []},
     "ask": {"type": "bool", "default": True},
@@ -210,7 +216,9 @@ def ask_and_judge(given: Subject, asker: AuditAsker, fetch_policies: bool, now: 
 
 def run(module: AnsibleModule, clock: Callable[[], float] = time.time) -> None:
     params = module.params
-    given = subject.subject(params["zones"], params["records"], params["expectations"], params["domains"])
+    of_keys, problems = plan.of_key_host(params["dkim_records"], params["dkim_series"], written=False)
+    given = subject.subject(params["zones"], params["records"] + of_keys, params["expectations"], params["domains"])
+    given = dataclasses.replace(given, findings=(*problems, *given.findings))
     result, questions = Audit({}, given.findings, ()), 0
     if params["ask"]:
         try:

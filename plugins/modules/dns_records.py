@@ -49,14 +49,6 @@ options:
     required: true
   zones:
     required: true
-  dkim_series:
-    description:
-      - What the fleet signs with, C(mta_dkim_series) of the host C(fleet). C(domain) and C(delegate) are read.
-      - Values of O(dkim_records) are written at names of these domains only. Of domains that have left, values of this
-        O(owner) that are declared absent are taken away, and others stay as they are.
-    type: list
-    elements: dict
-    default: []
   credentials:
     description:
       - Access to the services, by name; see the table in docs/dns.md for what each takes. Only values that are no
@@ -194,7 +186,8 @@ external:
   sample: ["10.2.0.192.in-addr.arpa 3600 PTR mta1.example.com."]
 unknown_keys:
   description:
-    - Names below C(_domainkey) that hold a DKIM key or an alias, and that no record declares, be it present or absent.
+    - Names below C(_domainkey) that hold a DKIM key or an alias, and that no record declares. A record that is absent
+      or gives no values declares only what this O(owner) wrote.
     - Zones count that were read whole, which O(scope=changes) avoids.
   returned: always
   type: list
@@ -239,8 +232,7 @@ def argument_spec():
         "owner": {"type": "str", "required": True},
         "zones": {**dns.ZONES, "required": True},
         "records": dns.RECORDS,
-        "dkim_records": {**dns.RECORDS, "required": False, "default": []},
-        "dkim_series": {"type": "list", "elements": "dict", "default": []},
+        **dns.OF_KEY_HOST,
         "credentials": {"type": "dict", "default": {}, "no_log": True},
         "retire": {"type": "str", "choices": ["due", "never", "now"], "default": "due"},
         "retire_after_days": {"type": "int", "default": 10},
@@ -322,7 +314,8 @@ def jobs(params):
             findings.extend(wrong)
             continue
         options = zone["options"]
-        access = Access(name, trimmed(given), options, min(REQUEST_SECONDS, params["timeout_seconds"]))
+        seconds = params["timeout_seconds"]
+        access = Access(name, trimmed(given), options, min(REQUEST_SECONDS, seconds), seconds)
         result.append(
             sync.Job(
                 name,

@@ -118,7 +118,7 @@ counts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, report, syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, includes, report
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources
 
@@ -142,7 +142,7 @@ def run(module):
     if module.params["content"] is not None:
         given[path] = module.params["content"]
     texts, unread = sources.read(path, given)
-    document = syntax.load(texts, path)
+    document = includes.load(texts, path)
     try:
         findings = [*unread, *checks.judge(document, path, version=version)]
     except ValueError as error:

@@ -129,7 +129,13 @@ import datetime
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, drain, effort
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import (
+    dkim,
+    drain,
+    effort,
+    slices,
+    ways_in,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration, operation
 
@@ -168,7 +174,7 @@ def main():
 def configure(params, check_mode, today, root=configuration.ROOT):
     """``root``: PowerMTA's own directory. Raises PowermtaError, OSError, ValueError."""
     host = params["host"]
-    options = powermta.Options(
+    options = slices.Options(
         today=today,
         directory=configuration.Paths(root).conf_d,
         passwords=_passwords(host, params["passwords"]),
@@ -189,9 +195,9 @@ def configure(params, check_mode, today, root=configuration.ROOT):
             _refuse_to_strand(wanted)
         stays = drain.draining(before, wanted, queued)
         # The role dkim writes the keys; what a virtual MTA includes must be there before the role was here.
-        kept = {*powermta.keys_files(host), *stays.files, powermta.DKIM}
+        kept = {*slices.keys_files(host), *stays.files, powermta.DKIM}
         gone = {name: None for name in before if name not in kept}
-        empty = {name: dkim.without_keys() for name in powermta.keys_files(host) if name not in before}
+        empty = {name: dkim.without_keys() for name in slices.keys_files(host) if name not in before}
         change = configuration.apply(
             {**gone, **empty, **wanted, powermta.DRAINING: stays.fragment},
             start=True,
@@ -208,9 +214,7 @@ def configure(params, check_mode, today, root=configuration.ROOT):
             {"virtual_mta": name, "recipients": None if queued is None else queued.get(name.casefold(), 0)}
             for name in stays.virtual_mtas
         ],
-        "addresses": {
-            name: what for stream in host["streams"] for name, what in powermta.states(stream, today).items()
-        },
+        "addresses": {name: what for stream in host["streams"] for name, what in slices.states(stream, today).items()},
         "findings": list(change.findings),
     }
 
@@ -234,7 +238,7 @@ def _refuse_to_strand(wanted):
 
 
 def _passwords(host, passwords):
-    missing = [login for login in powermta.logins(host) if login not in passwords]
+    missing = [login for login in ways_in.logins(host) if login not in passwords]
     if missing:
         raise ValueError(f"passwords has no entry for {', '.join(missing)}. Add one for each")
     wrong = [login for login, password in sorted(passwords.items()) if not PASSWORD.match(str(password))]

@@ -16,10 +16,14 @@ options:
     description: The file that the sink writes.
     type: path
     default: /var/lib/receiver/seen.jsonl
-  message_ids:
-    description: The messages to wait for.
-    type: list
-    elements: str
+  expectations:
+    description: The variable V(mta_proof) of the host C(fleet), whose C(probes) and C(intruders) were sent.
+    type: dict
+    required: true
+  sent:
+    description:
+      - What M(mailops.mta.proof_message) returned as C(sent), by host. Messages that a listener took are waited for.
+    type: dict
     required: true
   wait_seconds:
     description: How long to wait for them.
@@ -46,7 +50,9 @@ author:
 EXAMPLES = r"""
 - name: Wait for the proof messages at the sink
   mailops.mta.sink_info:
-    message_ids: "{{ proof_messages.sent | map(attribute='message_id') }}"
+    expectations: "{{ hostvars['fleet'].mta_proof }}"
+    sent:
+      mta1: "{{ hostvars['mta1'].proof_messages.sent }}"
   delegate_to: rx1
   register: sink
 """
@@ -78,6 +84,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mailops.mta.plugins.module_utils.core import foreign
+from ansible_collections.mailops.mta.plugins.module_utils.core.proof import sent
 
 DEFERRED = "deferred"  # it will come again
 
@@ -120,12 +127,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "default": "/var/lib/receiver/seen.jsonl"},
-            "message_ids": {"type": "list", "elements": "str", "required": True},
+            "expectations": {"type": "dict", "required": True},
+            "sent": {"type": "dict", "required": True},
             "wait_seconds": {"type": "float", "default": 60.0},
         },
         supports_check_mode=True,
     )
-    wanted = set(module.params["message_ids"])
+    wanted = set(sent.message_ids(module.params["expectations"], module.params["sent"]))
     try:
         found = wait(module.params["path"], wanted, module.params["wait_seconds"])
     except OSError as error:

@@ -129,7 +129,7 @@ def fleet_document(vmtas: int, each: int) -> dict[str, Any]:
 def measure(which: str) -> None:
     """In a process of its own: seconds, findings, bytes and lines."""
     sys.path.insert(0, str(COLLECTIONS))
-    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, dkim
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, dkim, slices
     from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
     from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse as fleet
 
@@ -141,9 +141,9 @@ def measure(which: str) -> None:
         if whole is None:
             raise SystemExit("the fleet is refused")
         begin = time.perf_counter()
-        data = powermta.slice_of(whole, "mta1")
-        fragments = powermta.files(data, powermta.Options(today=date(2026, 11, 25)))
-        fragments.update(dict.fromkeys(powermta.keys_files(data), dkim.without_keys()))
+        data = slices.slice_of(whole, "mta1")
+        fragments = powermta.files(data, slices.Options(today=date(2026, 11, 25)))
+        fragments.update(dict.fromkeys(slices.keys_files(data), dkim.without_keys()))
         texts = {f"/etc/pmta/conf.d/{name}": text for name, text in fragments.items()}
         texts["/etc/pmta/config"] = "include /etc/pmta/conf.d/*.conf\n"
     findings = checks.check(texts)

@@ -112,7 +112,7 @@ def under_mail(world: World) -> int:
 def variants(world: World) -> dict[str, dict[str, Any]]:
     """By name, the arguments of the module powermta_configuration for a fleet that was changed in one way."""
     sys.path.insert(0, str(ROOT / "build" / "collections"))
-    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import slices, ways_in
     from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 
     document = yaml.safe_load(world.fleet_file.read_text(encoding="utf-8"))
@@ -128,10 +128,10 @@ def variants(world: World) -> dict[str, dict[str, Any]]:
         parsed, findings = parse.parse(changed)
         if parsed is None:
             raise Failed("\n".join(map(str, findings)))
-        host = fragments.slice_of(parsed, HOST)
+        host = slices.slice_of(parsed, HOST)
         return {
             "host": host,
-            "passwords": dict.fromkeys(fragments.logins(host), PASSWORD),
+            "passwords": dict.fromkeys(ways_in.logins(host), PASSWORD),
             "fragments": {},
             "monitor_from": [],
             "monitor_port": 8080,

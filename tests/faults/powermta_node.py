@@ -29,6 +29,7 @@ sys.modules["ansible.module_utils.basic"] = types.ModuleType("ansible.module_uti
 sys.modules["ansible.module_utils.basic"].AnsibleModule = None
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import slices
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration as module
 from numbered_mail import Load, Server, Session, arrived, arrived_at, deferring, lock, sources
@@ -205,13 +206,13 @@ def fragments(variant: str) -> dict[str, str]:
     params = VARIANTS[variant]
     names = ("passwords", "monitor_port", "spool_directory", "log_directory", "certificate")
     more = {name: params[name] for name in (*names, "accounting_days", "accounting_max_bytes")}
-    return core.files(params["host"], core.Options(today=datetime.date.today(), **more))
+    return core.files(params["host"], slices.Options(today=datetime.date.today(), **more))
 
 
 def whole(*variants: str) -> bool:
     """Whether the set in place is one of these, PowerMTA would read it, and it runs."""
     known = [fragments(variant) for variant in variants]
-    there = {name: text for name, text in configuration.current().items() if not name.endswith(core.KEYS_END)}
+    there = {name: text for name, text in configuration.current().items() if not name.endswith(slices.KEYS_END)}
     return there in known and "Error" not in pmta("test", "config") and configuration.running()
 
 

@@ -13,6 +13,7 @@ store's modules run for real, on a directory. After each playbook
 - a taken MTA host was sent its own keys and passwords and nothing else, a sink and a policy host none,
 - no value of a taken host was sent to another host, nor to a module on the controller.
 
+Then with hosts that lie in what a module returns: of the state of their keys, of messages, of records and metrics.
 Then with a key host that is away: the other hosts are finished, nothing is deleted from DNS, the run fails at its end.
 Then runs that must not end well: where facts of a host become variables of plays, and where no host has work.
 """
@@ -263,6 +264,13 @@ class World:
         (WORK / f"{name}.log").write_text(done.stdout + done.stderr)
         return done.returncode, done.stdout + done.stderr
 
+    def say(self, **said: Any) -> None:
+        """Taken hosts answer like honest ones but for this."""
+        (WORK / "taken.json").write_text(json.dumps({**ANSWER, **said}))
+
+    def journal(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.store / "journal.jsonl").read_text().splitlines()]
+
     def names_are_free(self) -> None:
         server = {"server": "ns1", "status": "no", "values": [], "ttl": 300, "detail": ""}
         names = {path.stem.split("/")[-1] for path in self.store.glob("*._domainkey.*.pem")}
@@ -400,10 +408,61 @@ def main() -> int:
         if not reached:
             failed += 1
             print(f"      the control failed: no playbook asked {place}")
+    failed += one_host_lies(store)
     failed += key_host_away()
     failed += nothing_was_done()
     print(f"{failed} playbooks with taken hosts let something through. Logs: {WORK}")
     return 1 if failed else 0
+
+
+def one_host_lies(store: Path) -> int:
+    """What a module returned is data of one host: others are judged without it, and the run names that host."""
+    held: dict[str, bool] = {}
+
+    def world(taken: str, *real: str, **said: Any) -> World:
+        made = World((taken,))
+        shutil.copytree(store, made.store)
+        made.say(**said)
+        made.script("fleet", (*FILES, *real), "honest.json")
+        return made
+
+    theirs = {"label": "203-0-113-12", "stream": "tx", "host": "other", "domain": "tx.yourdomain.example"}
+    lie = {**theirs, "port": 2525, "recipient": "x", "message_id": "<EVIL@x>", "error": None}
+    for sent in (5, [lie]):
+        one = world("first", "alignment_info", sent=sent)
+        _code, output = one.play("verify")
+        held[f"verify.yml judges the others where a host says it sent {sent}"] = (
+            "host first: what it says of its messages" in output and "203.0.113.12" in output
+        )
+        held[f"the sink is asked where a host says it sent {sent}"] = "=== sink_info" in one.sent("rx1")
+    far = {"serial": 2**53 - 1, "signs": [], "unknown": [], "holds": [], "problems": []}
+    # The store is the key host's own, not a copy, and no host has a table yet.
+    one = World(("first",))
+    unknown = {**far, "serial": None}
+    (WORK / "honest.json").write_text(json.dumps({**ANSWER, "signer": unknown}))
+    one.say(signer=unknown)
+    one.play("dns")
+    before = {line["key"]["selector"]: line["key"]["state"] for line in one.journal()}
+    one.say(signer=far)
+    code, output = one.play("rotate_dkim")
+    after = one.journal()
+    held["rotate_dkim.yml is red where a host claims a state that cannot be"] = code != 0 and "host first" in output
+    held["its state is not the key store's"] = after[-1]["serial"] < 100
+    held["no key is withdrawn for it"] = bool(before) and "withdrawn" not in {line["key"]["state"] for line in after}
+    planted = [{"name": "www.yourdomain.example", "type": "A", "values": ["192.0.2.66"], "reason": "x"}]
+    for playbook in ("dns_audit", "dns_registry"):
+        _code, output = world("keys", "dns_audit", records=planted).play(playbook)
+        refused = "record www.yourdomain.example A: the key host gives it, and it is none of a DKIM key"
+        held[f"{playbook}.yml refuses what a key host makes up"] = refused in output and "192.0.2.66" not in output
+    for metrics, written in (("", True), ('node_filesystem_avail_bytes{device="x"} 1e15\n', False)):
+        code, output = world("keys", metrics=metrics).play("rotate_dkim")
+        there = (WORK / "named" / "dkim.prom").exists()
+        held[f"rotate_dkim.yml {'writes' if written else 'refuses'} metrics {metrics!r}"] = (
+            there == written and ("no series of DKIM keys" in output) != written
+        )
+    for what, so in held.items():
+        print(f"{'held ' if so else 'BROKEN'} a host that lies: {what}", flush=True)
+    return sum(not so for so in held.values())
 
 
 def key_host_away() -> int:

@@ -25,6 +25,7 @@ CORPUS = Path(__file__).resolve().parent / "corpus" / "powermta"
 try:
     from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
     from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax as powermta_syntax
+    from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import writing
 except ImportError:
     sys.path.insert(0, str(ROOT / "build" / "collections"))
     from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks as powermta_checks
@@ -87,9 +88,9 @@ def bare(nodes: Iterable[powermta_syntax.Node]) -> tuple[powermta_syntax.Node, .
 def prove(text: str, other: str = "") -> None:
     """The laws; AssertionError or any other exception where one does not hold."""
     document = powermta_syntax.parse(text, MAIN)
-    assert powermta_syntax.text(document.nodes) == text, "the text is not the same after it was read"
+    assert writing.text(document.nodes) == text, "the text is not the same after it was read"
     if not document.findings:
-        canonical = powermta_syntax.text(bare(document.nodes))
+        canonical = writing.text(bare(document.nodes))
         again = powermta_syntax.parse(canonical, MAIN)
         assert again.nodes == document.nodes, "the canonical text means something else"
         assert not again.findings, "the canonical text has findings"

@@ -147,7 +147,7 @@ def expected():
 
 
 def proof(expected, **more):
-    parameters = {"observations": None, "probes": [], "relay": None, "keys": None, "hosts": [], "streams": []}
+    parameters = {"observations": None, "sent": {}, "relay": None, "keys": None, "hosts": [], "streams": []}
     asker = Resolver([SERVER], 1.0)
     return prove({**parameters, "expectations": expected, **more}, asker.ask)[0]
 

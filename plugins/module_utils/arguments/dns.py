@@ -40,6 +40,10 @@ RECORDS: dict[str, Any] = {
         "signs": {"type": "bool"},
     },
 }
+OF_KEY_HOST: dict[str, Any] = {
+    "dkim_records": {**RECORDS, "required": False, "default": []},
+    "dkim_series": {"type": "list", "elements": "dict", "default": []},
+}
 RESOLVERS: dict[str, Any] = {
     "resolvers": {"type": "list", "elements": "str", "default": []},
     "timeout_seconds": {"type": "float", "default": 5.0},

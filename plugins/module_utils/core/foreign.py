@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.tables import visible
@@ -23,9 +24,22 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return visible(text)
 
 
+def shortened(text: str, longest: int) -> str:
+    """At most ``longest`` characters of ``text``, cut between words: half a secret would not be known for one."""
+    return text if len(text) <= longest else f"{text[:longest].rpartition(' ')[0]} ...".lstrip()
+
+
 def parsed(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, also where it is nested too deep to be read."""
+    """The value of a JSON text. Raises ValueError, also where it is nested too deep or holds a number without end."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _finite(text: str) -> float:
+    """``1e999`` and ``Infinity`` are no numbers of JSON that an ``int`` could hold."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{shortened(text, 20)} is no number")
+    return number

@@ -13,8 +13,6 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 
-POSTFIX = "postfix"
-POWERMTA = "powermta"
 NO_ENGINE = "none"  # a host that sends nothing; it serves MTA-STS policies or keeps the keys
 RSA = "rsa"
 ED25519 = "ed25519"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
@@ -33,6 +34,19 @@ def exposition(gauges: Mapping[str, str], samples: Iterable[tuple[str, Labels, f
             found += [f"# HELP {name} {gauges[name]}", f"# TYPE {name} gauge"]
             found += [f"{name}{_labels(labels)} {_number(value)}" for labels, value in values.items()]
     return "".join(f"{line}\n" for line in found)
+
+
+_LABEL = r'[a-z_]+="(?:[^"\\]|\\["\\n])*"'
+_VALUE = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+_SAMPLE = re.compile(rf"([a-z_]+)(?:\{{{_LABEL}(?:,{_LABEL})*\}})? {_VALUE}\Z")
+
+
+def is_exposed(gauges: Mapping[str, str], line: str) -> bool:
+    """Whether `exposition` of ``gauges`` could have written ``line``."""
+    if line.startswith("#"):
+        return any(line in (f"# HELP {name} {what}", f"# TYPE {name} gauge") for name, what in gauges.items())
+    sample = _SAMPLE.match(line)
+    return sample is not None and sample[1] in gauges and line.isprintable()
 
 
 def unseen(text: str) -> Optional[str]:

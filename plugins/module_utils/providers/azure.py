@@ -83,7 +83,7 @@ class Azure(Provider):
         self._rest = Rest(
             access.client(url, {}),
             "Azure DNS",
-            access.zone,
+            access,
             key_remedy=_KEY_REMEDY,
             access_remedy="give the application the role DNS Zone Contributor on the zone",
             throttle=Throttle.of(f"azure {subscription} {form['client_id']}", self.limits.requests_per_second),

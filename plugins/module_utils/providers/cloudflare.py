@@ -24,7 +24,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Provider,
     ProviderError,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, message
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, members, message
 
 _URL = "https://api.cloudflare.com/client/v4"
 _PAGE = 1000
@@ -40,8 +40,8 @@ _PARTS = {
     "TLSA": ("usage", "selector", "matching_type", "certificate"),
 }
 _TEXTS = frozenset(("tag", "value", "digest", "certificate", "target", "fingerprint"))
-_NOT_AS_READ = frozenset((81044, 81057, 81058))  # the record is gone, or is there already
-_WRONG_KEY = frozenset((1000, 6003, 6111, 9109))
+_NOT_AS_READ = frozenset(("81044", "81057", "81058"))  # the record is gone, or is there already
+_WRONG_KEY = frozenset(("1000", "6003", "6111", "9109"))
 _NOT_SERVED = {
     "secondary": "its primary would overwrite every change",
     "partial": "another service answers for this zone (CNAME setup)",
@@ -66,7 +66,7 @@ class Cloudflare(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {"Authorization": f"Bearer {token}"}),
             "Cloudflare",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials",
             access_remedy="give the token the permissions Zone Read and DNS Write for this zone",
             refusal=self._refusal,
@@ -188,8 +188,7 @@ class Cloudflare(Provider):
             yield "patches", {"id": each.id, **bare}
 
     def _refusal(self, status: int, answer: Any) -> Optional[ProviderError]:
-        errors = answer.get("errors") if isinstance(answer, dict) else None
-        codes = {each.get("code") for each in errors or () if isinstance(each, dict)}
+        codes = {str(each.get("code")) for each in members(answer, "errors")}
         said = f"HTTP {status}{message(answer)}"
         if codes & _NOT_AS_READ:
             return Conflict(f"a record is not as it was read ({said})")

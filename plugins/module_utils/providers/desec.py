@@ -18,6 +18,7 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -25,7 +26,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Provider,
     ProviderError,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle, required
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import LONG, Rest, Throttle, required
 
 URL = "https://desec.io/api/v1"
 _JSON = json.JSONEncoder(separators=(",", ":"))
@@ -42,7 +43,7 @@ class Desec(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or URL), {"Authorization": f"Token {token}"}),
             "deSEC",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials",
             access_remedy="give the token a policy that may write these names and types of the domain",
             refusal=self._refusal,
@@ -126,7 +127,7 @@ class Desec(Provider):
         if wrong and all(change.before and text == _GONE for change, text in wrong):
             return Conflict(f"somebody deleted what was to be updated ({found})")
         return Permanent(
-            f"the deSEC API refused the request (HTTP {status}: {found[:600]})",
+            f"the deSEC API refused the request (HTTP {status}: {shortened(found, 2 * LONG)})",
             "nothing of this write was done",
             "correct the record it names",
         )

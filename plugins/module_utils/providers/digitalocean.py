@@ -51,7 +51,7 @@ class DigitalOcean(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {"Authorization": f"Bearer {token}"}),
             "DigitalOcean",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials",
             access_remedy="give the token the scopes domain:read, domain:create, domain:update and domain:delete",
             refusal=self._refusal,

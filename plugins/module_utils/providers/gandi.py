@@ -15,6 +15,7 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -22,7 +23,14 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Provider,
     ProviderError,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle, message, required
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import (
+    LONG,
+    Rest,
+    Throttle,
+    members,
+    message,
+    required,
+)
 
 URL = "https://api.gandi.net/v5"
 _PAGE = 500
@@ -41,7 +49,7 @@ class Gandi(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or URL), {"Authorization": f"Bearer {token}"}),
             "Gandi",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials, or renew the token",
             access_remedy="let the token manage the domain's technical configurations",
             refusal=self._refusal,
@@ -127,12 +135,9 @@ class Gandi(Provider):
             return Conflict(f"{where} was deleted by somebody else")
         if status != 400:
             return None
-        errors = answer.get("errors") if isinstance(answer, dict) else None
-        said = "; ".join(
-            f"{error.get('name')}: {error.get('description')}" for error in errors or () if isinstance(error, dict)
-        )
+        said = "; ".join(f"{error.get('name')}: {error.get('description')}" for error in members(answer, "errors"))
         return Permanent(
-            f"the Gandi API refused {where} (HTTP {status}{f': {said[:300]}' if said else message(answer)})",
+            f"the Gandi API refused {where} (HTTP {status}{f': {shortened(said, LONG)}' if said else message(answer)})",
             "the service says so",
             "correct the record",
         )

@@ -27,7 +27,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Throttled,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, message
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, members, message
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http import jwt
 
 _URL = "https://dns.googleapis.com"
@@ -54,7 +54,7 @@ class Google(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {}),
             "Google Cloud DNS",
-            access.zone,
+            access,
             key_remedy=_KEY_REMEDY,
             access_remedy="give the service account the role DNS Administrator on the managed zone",
             refusal=_refusal,
@@ -206,8 +206,7 @@ def _refusal(status: int, answer: Any) -> Optional[ProviderError]:
     if status == 404 and "entity.change." in said:
         return Conflict(f"a record set is not as it was read (HTTP {status}{said})")
     error = answer.get("error") if isinstance(answer, dict) else None
-    listed = error.get("errors") if isinstance(error, dict) else None
-    reasons = [each.get("reason") for each in listed or () if isinstance(each, dict)]
+    reasons = [each.get("reason") for each in members(error, "errors")]
     if status == 403 and any(reason in _BUSY for reason in reasons):
         return Throttled(f"too many requests (HTTP {status}{said})", "the API limits them", "run again later")
     return None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -24,7 +25,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Transient,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle, message, required
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import LONG, Rest, Throttle, message, required
 
 _URL = "https://api.hetzner.cloud/v1"
 _PAGE = 100  # the most that this list allows
@@ -50,7 +51,7 @@ class Hetzner(Provider):
         self._rest = Rest(
             access.client(str(credentials.get("url") or _URL), {"Authorization": f"Bearer {token}"}),
             "Hetzner",
-            access.zone,
+            access,
             key_remedy="correct api_token in the credentials; it is one of the Cloud Console, of the zone's project",
             access_remedy="give the token the permission to read and write",
             refusal=self._refusal,
@@ -219,7 +220,7 @@ def _details(error: Any) -> str:
         texts = [f"{field['name']}: {' '.join(map(str, field['messages']))}" for field in fields]
     except (KeyError, TypeError):
         return ""
-    return f" ({'; '.join(texts)[:300]})"
+    return f" ({shortened('; '.join(texts), LONG)})"
 
 
 def open_zone(access: Access) -> Hetzner:

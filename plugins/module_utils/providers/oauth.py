@@ -35,7 +35,7 @@ class Token:
         self._rest = Rest(
             access.client(f"{parsed.scheme}://{parsed.netloc}", {}),
             title,
-            access.zone,
+            access,
             key_remedy=key_remedy,
             refusal=self._refusal,
         )

@@ -21,6 +21,7 @@ from typing import Any, Optional
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -32,6 +33,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     Transient,
     Unreachable,
 )
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import LONG
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client
 
 _NEVER_SENT = {"NewConnectionError", "NameResolutionError", "ConnectTimeout", "ConnectTimeoutError"}
@@ -202,7 +204,7 @@ def problem(error: Exception, title: str, zone: str) -> ProviderError:
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
     answer = next((found for found in map(_answer, chain) if found), None)
     status, body, headers = answer or (0, "", {})
-    said = f"HTTP {status}: {body[:300]}" if status else _said(error)
+    said = f"HTTP {status}: {shortened(body, LONG)}" if status else _said(error)
     after = client.retry_after(client.Response(status, headers, b""))
     if status == 401 or any(name.endswith("Unauthorized") for name in names):
         return Permanent(f"the {title} refused the key ({said})", "it is not a valid one", "correct settings")
@@ -252,7 +254,7 @@ def _answer(error: BaseException) -> Optional[tuple[int, str, dict[str, str]]]:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), LONG)}"
 
 
 def _library() -> SimpleNamespace:

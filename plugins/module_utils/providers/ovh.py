@@ -70,7 +70,7 @@ class Ovh(Provider):
         self._rest = Rest(
             access.client(self._url, {"X-Ovh-Application": str(credentials["application_key"])}),
             "OVHcloud",
-            access.zone,
+            access,
             key_remedy="correct application_key, application_secret and consumer_key in the credentials",
             access_remedy="let the consumer key GET, POST, PUT and DELETE /domain/zone/<zone>/*",
             refusal=self._refusal,

@@ -42,7 +42,7 @@ class PowerDns(Provider):
         self._rest = Rest(
             access.client(str(credentials["url"]), {"X-API-Key": str(credentials["api_key"])}),
             "PowerDNS",
-            access.zone,
+            access,
             key_remedy="correct api_key in the credentials",
             access_remedy="allow it in webserver-allow-from",
             refusal=self._refusal,

@@ -109,7 +109,8 @@ class Access:
     zone: str
     credentials: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    timeout_seconds: float = 20.0
+    timeout_seconds: float = 20.0  # of a single wait
+    reading_seconds: float = 120.0  # of all requests that read the zone once
     # How HTTP connections are made: base address, headers of every request, time limit, CA file.
     connect: Callable[[str, Mapping[str, str], float, Optional[str]], httpclient.Client] = _connect
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import foreign
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
+    Access,
     Conflict,
     Faulty,
     Garbled,
@@ -25,7 +26,8 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http import client as httpclient
 
 _MAX_PAGES = 5000  # of one list
-_LONG = 300  # characters of what a service says
+LONG = 300  # characters of what a service says
+_MAX_READING = httpclient.MAX_BODY  # bytes of a list in pages: no more than of one in a single answer
 _SECRET = 8  # characters; shorter words of a header are such as "Bearer"
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
@@ -66,7 +68,7 @@ class Rest:
         self,
         client: httpclient.Client,
         title: str,
-        zone: str,
+        access: Access,
         *,
         key_remedy: str = "correct the credentials",
         access_remedy: str = "allow this key to edit the zone",
@@ -76,7 +78,11 @@ class Rest:
         """``refusal`` may turn a status of 400 or more, with the decoded body, into an error of its own words."""
         self._client = client
         self._title = title
-        self._zone = zone
+        self._zone = access.zone
+        self._reading_seconds = access.reading_seconds
+        self._reading_since: Optional[float] = None
+        self._reading_bytes = 0
+        self.clock: Callable[[], float] = time.monotonic
         self._key_remedy = key_remedy
         self._access_remedy = access_remedy
         self._refusal = refusal
@@ -112,9 +118,23 @@ class Rest:
     def send(
         self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
     ) -> httpclient.Response:
-        """The answer where its status is below 400. Raises the errors of the port."""
+        """The answer where its status is below 400. Raises the errors of the port.
+
+        All GET in a row are one reading, and what is no GET ends it: a service can name one more page for ever, each
+        of them in time.
+        """
         if self._throttle:
             self._throttle.wait()
+        if method != "GET":
+            self._reading_since, self._reading_bytes = None, 0
+        elif self._reading_since is None:
+            self._reading_since = self.clock()
+        elif self.clock() - self._reading_since > self._reading_seconds:
+            raise Transient(
+                f"the {self._title} API did not give the whole zone",
+                f"reading it takes more than {self._reading_seconds:g} seconds",
+                "look at the service, or raise timeout_seconds",
+            )
         try:
             response = self._client.request(method, path, body, headers)
         except httpclient.NotConnected as error:
@@ -127,6 +147,9 @@ class Rest:
             raise Transient(
                 f"the {self._title} API gave no answer", str(error), "look at the service and run again"
             ) from error
+        self._reading_bytes += len(response.body)
+        if self._reading_bytes > _MAX_READING:
+            raise self.garbled(f"it has more than {_MAX_READING} bytes in all")
         if 300 <= response.status < 400:
             raise self.garbled(f"HTTP {response.status} leads elsewhere")
         if response.status >= 400:
@@ -192,10 +215,13 @@ def message(answer: Any, hidden: Iterable[str] = ()) -> str:
     text = "; ".join(dict.fromkeys(texts))
     for word in {word for value in hidden for word in value.split() if len(word) >= _SECRET}:
         text = text.replace(word, "********")
-    if len(text) > _LONG:
-        # Between words: half a key would not be known for one.
-        text = f"{text[:_LONG].rpartition(' ')[0]} ...".lstrip()
-    return f": {text}" if texts else ""
+    return f": {foreign.shortened(text, LONG)}" if texts else ""
+
+
+def members(answer: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in the list ``name`` of ``answer``; none where an error body has another shape."""
+    listed = answer.get(name) if isinstance(answer, dict) else None
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def required(value: Any, kind: type, rest: Rest, what: str) -> Any:

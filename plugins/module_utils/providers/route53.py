@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import SERVICES
+from ansible_collections.mailops.mta.plugins.module_utils.core.foreign import shortened
 from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import (
     Access,
     Conflict,
@@ -28,7 +29,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.providers.provider imp
     ProviderError,
     Throttled,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import Rest, Throttle
+from ansible_collections.mailops.mta.plugins.module_utils.providers.rest import LONG, Rest, Throttle
 from ansible_collections.mailops.mta.plugins.module_utils.shell.http import aws, client
 
 _URL = "https://route53.amazonaws.com"
@@ -66,7 +67,7 @@ class Route53(Provider):
         self._rest = _Xml(
             aws.SignedClient(access.client(url, {"Accept": "application/xml"}), url, keys),
             "Route 53",
-            access.zone,
+            access,
             key_remedy="correct the keys in the credentials, and the clock",
             access_remedy="allow the key what the documentation of this collection lists",
             throttle=Throttle.of(f"route53 {keys.access_key_id}", self.limits.requests_per_second),
@@ -235,7 +236,8 @@ class _Xml(Rest):
             return super()._problem(response, sent)
         # InvalidChangeBatch came with a root of its own for years, and may still.
         code = root.findtext("{*}Error/{*}Code") or root.tag.rpartition("}")[2]
-        said = "; ".join(" ".join((part.text or "").split()) for part in root.iterfind(".//{*}Message"))[:600]
+        said = "; ".join(" ".join((part.text or "").split()) for part in root.iterfind(".//{*}Message"))
+        said = shortened(said, 2 * LONG)
         if code in _WRONG_KEY:
             return Permanent(f"the Route 53 API refused the key ({code}: {said})", "it is not valid", self._key_remedy)
         if code in _BUSY:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, POWERMTA
+from collections.abc import Mapping
 
-RSPAMD = "rspamd"
-SIGNERS = {POSTFIX: RSPAMD, POWERMTA: POWERMTA}  # what signs on a host with this engine; PowerMTA does it itself
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
+
+RSPAMD, POWERMTA = "rspamd", "powermta"
+# What signs on a host, with the DKIM algorithms that it signs with.
+SIGNERS: Mapping[str, tuple[str, ...]] = {RSPAMD: (RSA, ED25519), POWERMTA: (RSA,)}
 
 MILTER_SOCKET = "/run/rspamd/dkim.sock"
 

@@ -13,13 +13,10 @@ from typing import Any
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import ED25519_BITS
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import EXTERNAL
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import MILTER_SOCKET, SIGNERS
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import engine_of
 from ansible_collections.mailops.mta.plugins.module_utils.core.host import firewall
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies as tags
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, POWERMTA, RSA, Fleet, Stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA, Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.proof import judge
 from ansible_collections.mailops.mta.plugins.module_utils.core.publish.record_sets import record_sets
 
@@ -30,26 +27,22 @@ def host_variables(fleet: Fleet, host: str) -> dict[str, Any]:
     if not fleet.hosts[host].is_mta:
         return {"mta_engine": fleet.hosts[host].engine, **served}
     streams = fleet.streams_on(host)
-    variables: dict[str, Any] = {
-        "mta_engine": fleet.hosts[host].engine,
+    engine = engine_of(fleet, host)
+    return {
+        "mta_engine": engine.name,
         "mta_streams": [stream.name for stream in streams],
         "mta_interface": fleet.hosts[host].interface,
         "mta_addresses": [ip for stream in streams for address in stream.addresses_on(host) for ip in address.ips],
         "mta_sasl_users": {login: [stream.name] for stream in _logins(fleet, host) for login in stream.inject_users},
         "mta_dkim": {
-            "signer": SIGNERS[fleet.hosts[host].engine],
-            "socket": MILTER_SOCKET if fleet.hosts[host].engine == POSTFIX else None,
+            "signer": engine.signer,
             "domains": _grants(fleet, host)["domains"],
-            **({"admission": admission.admission(fleet, host)} if fleet.hosts[host].engine == POSTFIX else {}),
+            **engine.signing(fleet, host),
         },
         "mta_firewall": firewall.slice_of(fleet, host),
+        **engine.variables(fleet, host),
         **served,
     }
-    if fleet.hosts[host].engine == POSTFIX:
-        variables["mta_postfix"] = {"instances": instances.instances(fleet, host)}
-    if fleet.hosts[host].engine == POWERMTA:
-        variables["mta_powermta"] = fragments.slice_of(fleet, host)
-    return variables
 
 
 def fleet_variables(fleet: Fleet) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import NO_ENGINE, POSTFIX, POWERMTA, Host
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import DEFAULT, ENGINES
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import NO_ENGINE, Host
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import Reader, nearest, shown
 
 HOST_KEYS = ("engine", "listen", "families", "interface", "bounce_listen", "firewall")
@@ -25,7 +26,7 @@ def read_hosts(root: Reader) -> dict[str, Host]:
 def _host(name: str, reader: Reader) -> Host:
     if not HOST_NAME.match(name) or name in RESERVED_NAMES:
         reader.refuse(None, shown(name), "it is no host name or has a meaning of its own", "Choose another name")
-    engine = reader.choice("engine", (POSTFIX, POWERMTA, NO_ENGINE), POSTFIX)
+    engine = reader.choice("engine", (*ENGINES, NO_ENGINE), DEFAULT)
     listen = reader.ips("listen")
     if not reader.has("listen") and names.is_address(reader.data.get("ansible_host")):
         listen = tuple(filter(None, (reader.ip("ansible_host"),)))

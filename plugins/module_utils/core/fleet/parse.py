@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import algorithms
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, Finding, errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import inherit
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.checks import table
@@ -21,7 +22,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.receivers i
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.records import read_records
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.streams import FleetWide, read_streams
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet.zones import read_zones
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Front, Host, Stream, Verify
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, Fleet, Front, Host, Stream, Verify
 from ansible_collections.mailops.mta.plugins.module_utils.core.reader import Reader, nearest, shown
 
 _OWN_KEYS = (
@@ -51,7 +52,7 @@ def parse(document: Mapping[str, Any]) -> tuple[Optional[Fleet], list[Finding]]:
             root.refuse(section, "nothing", f"a fleet has at least {what}", f"Write {section}")
 
     hosts = read_hosts(root)
-    unable = {name for name, host in hosts.items() if host.engine == POWERMTA}  # to sign with Ed25519
+    unable = {host.name for host in hosts.values() if host.is_mta and ED25519 not in algorithms(host.engine)}
     served = read_zones(root)
     groups = read_receivers(root)
     organisational = inherit.organisational_dmarc(root, domain)

@@ -18,9 +18,10 @@ from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset as records
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import UNKNOWN as UNANSWERED
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.answers import YES, Answers
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import engine_of
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import POSTFIX, Fleet, Stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet, Stream
 from ansible_collections.mailops.mta.plugins.module_utils.core.proof.relay import CLOSED, FILTERED, OPEN, REFUSED
 from ansible_collections.mailops.mta.plugins.module_utils.core.publish import record_sets
 
@@ -134,7 +135,7 @@ def _probes(fleet: Fleet) -> Iterable[dict[str, Any]]:
 def _intruders(fleet: Fleet) -> Iterable[dict[str, Any]]:
     """For each stream and host a message From the domain of another stream, which must be refused at injection.
 
-    PowerMTA takes such a message and bounces it (see docs/powermta.md), so nothing is sent there.
+    An engine that takes such a message and bounces it, as PowerMTA does (docs/powermta.md), is sent none.
     """
     sink = fleet.verify.sink_domain if fleet.verify else ""
     streams = list(fleet.streams.values())
@@ -142,7 +143,7 @@ def _intruders(fleet: Fleet) -> Iterable[dict[str, Any]]:
         other = streams[number - 1]
         hosts = dict.fromkeys(address.host for address in stream.addresses)
         for host in hosts if other is not stream else ():
-            if fleet.hosts[host].engine == POSTFIX:
+            if engine_of(fleet, host).can.message_check:
                 yield {
                     "stream": stream.name,
                     "host": host,

@@ -20,7 +20,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.dns import rrset,
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import Change, Key, RecordSet, State
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.services import UNLIMITED, Limits
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.mail import spf
+from ansible_collections.mailops.mta.plugins.module_utils.core.mail import policies, spf
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones import ownership as manifest
 from ansible_collections.mailops.mta.plugins.module_utils.core.zones.ownership import Manifest, Marks, mark
 
@@ -36,6 +36,7 @@ _VERSION = re.compile(r"\s*v\s*=\s*([A-Za-z0-9]+)\s*(?:;|\s|\Z)")
 _VERSIONS = frozenset(("spf1", "dmarc1", "stsv1", "tlsrptv1", "dkim1", "bimi1"))
 _KEY_TAG = re.compile(r"(?:^|;)\s*[kp]\s*=")
 _KEY = ("version", "dkim1")
+_SELECTOR = re.compile(r"[a-z0-9_-]+\Z")  # one label, and no wildcard
 
 
 @dataclass(frozen=True)
@@ -121,35 +122,59 @@ def claim(name: str, text: str) -> tuple[str, str]:
 
 
 def of_key_host(
-    given: Iterable[Mapping[str, Any]], series: Iterable[Mapping[str, Any]]
+    given: Iterable[Mapping[str, Any]], series: Iterable[Mapping[str, Any]], *, written: bool = True
 ) -> tuple[list[Mapping[str, Any]], list[Finding]]:
     """The records of a key host that may be published, and a finding for each that is none of a DKIM key.
 
     A key host decides about the keys of domains that the fleet signs for (``series``: ``domain``, ``delegate``) and
     about no other record. Records of domains that have left stay as they are in DNS (no values), until they are
-    declared absent; a selector there may be somebody else's.
+    declared absent; a selector there may be somebody else's. So it is below ``_domainkey`` and where the fleet
+    delegates keys to; elsewhere a key of a domain that has left is not kept, and leaves as what nobody declares. Where
+    nothing is ``written``, but looked at, they have their values.
     """
     series = list(series)
     keys = {f"_domainkey.{one['domain']}" for one in series}
+    delegates = {one["delegate"] for one in series if one.get("delegate")}
     delegated = {f"{one['domain']}.{one['delegate']}" for one in series if one.get("delegate")}
     taken: list[Mapping[str, Any]] = []
     findings = []
     for entry in given:
-        _selector, _dot, parent = str(entry["name"]).lower().rstrip(".").partition(".")
-        values = entry.get("values") or ()
-        in_keys = "_domainkey" in parent.split(".") and entry["type"] in ("TXT", "CNAME")
-        are_keys = entry["type"] == "TXT" and all(value.startswith("v=DKIM1;") for value in values)
-        if (parent in keys and in_keys) or (parent in delegated and are_keys):
+        parent = _parent_of_key(entry)
+        is_text = entry["type"] == "TXT"
+        is_kept = parent.startswith("_domainkey.") or (is_text and names.enclosing(parent, delegates) is not None)
+        has_left = is_text and bool(entry.get("domain")) and parent.startswith(f"{entry['domain']}.")
+        is_ours = parent in keys or (is_text and parent in delegated)
+        if is_ours or ((is_kept or has_left) and entry.get("state") == ABSENT):
             taken.append(entry)
-        elif in_keys or (are_keys and values):
-            taken.append(entry if entry.get("state") == ABSENT else {**entry, "values": None})
-        else:
+        elif is_kept:
+            taken.append({**entry, "values": None} if written else entry)
+        elif not has_left:
             where = f"record {entry['name']} {entry['type']}"
             found = "the key host gives it, and it is none of a DKIM key"
             why = "a key host decides about DKIM keys alone"
             remedy = "see who else is on the key host (docs/security.md). Nothing was published"
             findings.append(Finding(where, found, why, remedy))
     return taken, findings
+
+
+def _parent_of_key(entry: Mapping[str, Any]) -> str:
+    """What follows the selector in the name of a DKIM key or of an alias of one; nothing where it is neither."""
+    try:
+        selector, _dot, parent = names.to_ascii(str(entry["name"])).partition(".")
+    except ValueError:
+        return ""
+    holds_keys = entry["type"] == "CNAME" or (
+        entry["type"] == "TXT" and all(_is_key(value) for value in entry.get("values") or ())
+    )
+    return parent if holds_keys and _SELECTOR.match(selector) else ""
+
+
+def _is_key(text: str) -> bool:
+    try:
+        policies.parse_dkim(text)
+    except ValueError:
+        return False
+    return True
 
 
 def assign(zones: Iterable[str], declared: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Wanted], list[Finding]]:
@@ -285,18 +310,21 @@ def unknown(zone: str, state: State, wanted: Wanted, owner: str) -> Optional[set
     return found
 
 
-def unknown_keys(state: State, wanted: Wanted) -> list[str]:
-    """The names below ``_domainkey`` where a zone that was read whole has a key or an alias and nobody declares any."""
-    declared = {key[0] for key in wanted.held} | {each.name for each in (*wanted.sets, *wanted.absent)}
-    return sorted(
-        {
-            name
-            for (name, rtype), each in state.items()
-            if "._domainkey." in name
-            and name not in declared
-            and (rtype == "CNAME" or (rtype == "TXT" and any(claim(name, text) == _KEY for text in each.values)))
-        }
-    )
+def unknown_keys(zone: str, state: State, wanted: Wanted, owner: str) -> list[str]:
+    """The names below ``_domainkey`` where a zone that was read whole has a key or an alias and nobody declares any.
+
+    Values that must rest, or leave, are known where ``owner`` wrote them: who names a name only has not declared them.
+    """
+    declared = {each.name for each in wanted.sets}
+    named = {key[0] for key in wanted.held} | {each.name for each in wanted.absent}
+    ours = Manifest.read(state, zone, owner).ours
+    found = set()
+    for (name, rtype), each in state.items():
+        if "._domainkey." in name and name not in declared and rtype in ("TXT", "CNAME"):
+            keys = [value for value in each.values if rtype == "CNAME" or claim(name, value) == _KEY]
+            if any(name not in named or mark(each.key, value) not in ours for value in keys):
+                found.add(name)
+    return sorted(found)
 
 
 def plan(

@@ -374,7 +374,9 @@ class _Work:
 
     def note_unknown_keys(self) -> None:
         if self.seen is None:
-            self.outcome.unknown_keys = zones.unknown_keys(self.state, self.job.wanted)
+            self.outcome.unknown_keys = zones.unknown_keys(
+                self.job.zone, self.state, self.job.wanted, self.policy.owner
+            )
 
     def ask_servers(self) -> None:
         """Every authoritative server shows what was written, or there is a finding."""

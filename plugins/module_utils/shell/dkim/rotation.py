@@ -85,18 +85,19 @@ class Run:
     def go(self) -> Report:
         """The caller holds the lock of the store. Raises Refused, StoreError, OSError."""
         before = self._read()
-        evidence = AllEvidence(self.order.evidence, self.order.without)
+        evidence = AllEvidence(self.order.evidence, self.order.without, before.serial)
         reading = _reading()
-        told = fleet.clock_findings(before, reading, evidence.clocks) + evidence.findings
+        clocks = fleet.clock_findings(before, reading, evidence.clocks)
+        told = clocks + evidence.findings
         told += _no_hosts(set(self.order.without) - set(self.order.hosts) if self.order.hosts else ())
-        tick = tick_of(before, reading, sure=bool(evidence.clocks) and not errors(told))
+        tick = tick_of(before, reading, sure=bool(evidence.clocks) and not errors(clocks))
         now = Now(tick.wall, tick.steady)
         wanted = fleet.policies(self.order.series, before, self.order.hosts, self.order.zones)
         copied = before.tick is not None and self.journal.identity() != before.file
         if not self.order.steps:
             return Report(Done(before, (), (), (), resting=copied), wanted, now, evidence, before, 0)
         damaged, given_up = self._survey(before, wanted)
-        refused = [*errors(told), *_twice(self.order.series), *damaged]
+        refused = [*errors(clocks), *_twice(self.order.series), *damaged]
         archived = [] if self.check_mode or refused else self._archive(before)
         taken_over, findings = self._take_over(before, wanted, now)
         taken_over = (*given_up, *taken_over)
@@ -105,20 +106,24 @@ class Run:
         refused += [one for one in (*findings, *asked.findings) if one not in refused]
         if refused:
             raise Refused(refused)
-        is_current = copied and evidence.is_whole(wanted) and evidence.serial <= before.serial
         ahead = evidence.ahead_of(before.serial)
-        restored = (copied and not is_current) or len(ahead) * 2 > evidence.hosts
-        if ahead and not restored and self.order.requests:
+        is_current = copied and evidence.is_whole(wanted) and evidence.is_current(before.serial)
+        lost = bool(ahead) and not store.series
+        restored = lost or evidence.is_most(ahead) or (copied and not is_current)
+        if ahead and not restored and not copied and self.order.requests:
             raise Refused([*_ahead(ahead, before.serial), *_unheard(self.order.requests)])
-        if ahead and not restored:  # either the store is old or these hosts lie, and doing nothing harms no mail
+        if ahead and not restored and not copied:  # the store is old or they lie, and doing nothing harms no mail
             told += _ahead(ahead, before.serial)
             rest = Done(before, (), (), tuple(told), resting=True)
             return Report(rest, wanted, now, evidence, before, len(ahead), archived)
-        known_serial = max(before.serial, evidence.serial if restored else 0)
+        # Hosts refuse a state older than the one that they have, so the next one is later than all that count.
+        known_serial = max(before.serial, evidence.serial if restored or copied else 0)
         if self.order.serial not in (None, before.serial):
             evidence = AllEvidence(None, self.order.without)
             told.append(_late(before.serial, self.order.serial))
-        done = self._advance(asked.store, wanted, now, evidence, restored)
+        done = self._advance(asked.store, wanted, now, evidence, restored, ahead)
+        if lost and not done.resting and not done.actions:  # nobody signs, so there is nothing to be taken over
+            done = self._advance(asked.store, wanted, now, evidence, False)
         if done.resting and self.order.requests:
             raise Refused(_unheard(self.order.requests))
         actions = () if done.resting else (*taken_over, *asked.actions, *done.actions)
@@ -210,8 +215,16 @@ class Run:
                 actions.append((policy, Action("adopt", key, life.REASONS[life.IMPORTED])))
         return tuple(actions), list(found.findings)
 
-    def _advance(self, store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:
-        done = fleet.advance(store, wanted, now, evidence, restored)
+    def _advance(
+        self,
+        store: Store,
+        wanted: Sequence[Policy],
+        now: Now,
+        evidence: AllEvidence,
+        restored: bool,
+        ahead: Collection[str] = (),
+    ) -> Done:
+        done = fleet.advance(store, wanted, now, evidence, restored, ahead)
         making = [(policy, action) for policy, action in done.actions if action.kind == "make"]
         if not making or self.check_mode:
             return done

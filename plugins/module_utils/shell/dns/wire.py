@@ -32,6 +32,13 @@ except ImportError as error:
     IMPORT_PROBLEM = str(error)
 
 
+_WHOLE = 6  # all answers to one query may take this many times the limit of a single wait, as of an HTTP request
+# Bytes of all answers to one query: more than 100,000 DKIM keys. What an API may send (client.MAX_BODY) would be too
+# much: the smallest records take 16 bytes here, and some hundred as objects.
+_MAX_ANSWERS = 64 * 1024 * 1024
+_MOST_UNSIGNED = 99  # messages between two that are signed (RFC 8945 5.3.1)
+
+
 class NotConnected(Exception):
     """Nothing was sent."""
 
@@ -130,12 +137,11 @@ def transfer(peer: Peer, zone: str) -> list[Rrset]:
     query = dns.message.make_query(origin, dns.rdatatype.AXFR, flags=0)
     key = peer.key()
     found: dict[tuple[Any, Any], tuple[int, dict[Any, None]]] = {}
-    context, seen = None, 0
+    seen = 0
     with _connected(peer) as sock:
-        _send(sock, query, key)
+        exchange = _Exchange(sock, query, key, peer.timeout_seconds)
         while seen < 2:
-            message = _receive(sock, query, key, context)
-            context = message.tsig_ctx
+            message = exchange.receive()
             if not message.answer:
                 raise AnswerLost("the transfer has an empty message")
             for rrset in message.answer:
@@ -145,8 +151,8 @@ def transfer(peer: Peer, zone: str) -> list[Rrset]:
                 # A large set may come in parts.
                 _ttl, data = found.setdefault((rrset.name, rrset.rdtype), (rrset.ttl, {}))
                 data.update(dict.fromkeys(rrset))
-        if key and not message.had_tsig:
-            raise AnswerLost("the transfer does not end with a signature")
+    if key and not message.had_tsig:
+        raise AnswerLost("the transfer does not end with a signature")
     return [
         Rrset(_name_text(name), dns.rdatatype.to_text(rdtype), ttl, tuple(data))
         for (name, rdtype), (ttl, data) in found.items()
@@ -169,10 +175,7 @@ def update(peer: Peer, zone: str, edits: Iterable[Edit]) -> None:
             message.update.append(dns.rrset.from_rdata_list(name, edit.ttl, edit.added))
     key = peer.key()
     with _connected(peer) as sock:
-        _send(sock, message, key)
-        answer = _receive(sock, message, key, None)
-    if key and not answer.had_tsig:
-        raise AnswerLost("the answer is not signed")
+        _Exchange(sock, message, key, peer.timeout_seconds).receive()
 
 
 def _name_text(name: Any) -> str:
@@ -201,47 +204,75 @@ def _send(sock: socket.socket, message: Any, key: Any) -> None:
         raise AnswerLost(str(error)) from error
 
 
-def _receive(sock: socket.socket, query: Any, key: Any, context: Any) -> Any:
-    deadline = time.monotonic() + (sock.gettimeout() or 20.0)
-    (length,) = struct.unpack("!H", _exactly(sock, 2, deadline))
-    wire = _exactly(sock, length, deadline)
-    try:
-        message = dns.message.from_wire(
-            wire,
-            keyring={key.name: key} if key else None,
-            request_mac=query.mac,
-            xfr=True,
-            tsig_ctx=context,
-            multi=query.opcode() == 0,
-        )
-    except dns.tsig.PeerBadKey as error:
-        raise Refused("BADKEY") from error
-    except dns.tsig.PeerBadSignature as error:
-        raise Refused("BADSIG") from error
-    except dns.tsig.PeerBadTime as error:
-        raise Refused("BADTIME") from error
-    except (dns.exception.DNSException, ValueError, struct.error) as error:
-        raise AnswerLost(f"the answer cannot be read: {type(error).__name__}: {error}") from error
-    if message.id != query.id or not message.flags & dns.flags.QR:
-        raise AnswerLost("the answer belongs to another question")
-    if message.rcode() != dns.rcode.NOERROR:
-        raise Refused(dns.rcode.to_text(message.rcode()))
-    return message
+class _Exchange:
+    """One query and its answers: in time, not too many, and signed where the query is.
 
+    Whoever sits in between needs no key to send first, so an unsigned message counts for nothing before one that is
+    signed has vouched for it, and the first has nobody to vouch for it.
+    """
 
-def _exactly(sock: socket.socket, count: int, deadline: float) -> bytes:
-    parts = []
-    while count:
-        left = deadline - time.monotonic()
+    def __init__(self, sock: socket.socket, query: Any, key: Any, timeout_seconds: float) -> None:
+        """Sends ``query``."""
+        self._sock = sock
+        self._query = query
+        self._key = key
+        self._wait_seconds = timeout_seconds
+        self._deadline = time.monotonic() + _WHOLE * timeout_seconds
+        self._room = _MAX_ANSWERS
+        self._context: Any = None
+        self._unsigned = _MOST_UNSIGNED
+        _send(sock, query, key)
+
+    def receive(self) -> Any:
+        """The next answer. Whether the last one is signed is for the caller to see, who knows which it is."""
+        (length,) = struct.unpack("!H", self._exactly(2))
+        self._room -= length
+        if self._room < 0:
+            raise AnswerLost(f"the answer has more than {_MAX_ANSWERS} bytes")
+        message = self._read(self._exactly(length))
+        self._context = message.tsig_ctx
+        if message.id != self._query.id or not message.flags & dns.flags.QR:
+            raise AnswerLost("the answer belongs to another question")
+        code = dns.rcode.to_text(message.rcode())
+        self._unsigned = 0 if message.had_tsig else self._unsigned + 1
+        if self._key and self._unsigned and (self._unsigned > _MOST_UNSIGNED or code != "NOERROR"):
+            raise AnswerLost(f"the answer ({code}) is not signed, so anybody may have sent it")
+        if code != "NOERROR":
+            raise Refused(code)
+        return message
+
+    def _read(self, wire: bytes) -> Any:
         try:
-            if left <= 0:
-                raise TimeoutError("timed out")
-            sock.settimeout(left)
-            part = sock.recv(count)
-        except OSError as error:
-            raise AnswerLost(f"no answer: {error}") from error
-        if not part:
-            raise AnswerLost("the server closed the connection")
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+            return dns.message.from_wire(
+                wire,
+                keyring={self._key.name: self._key} if self._key else None,
+                request_mac=self._query.mac,
+                xfr=True,
+                tsig_ctx=self._context,
+                multi=True,
+            )
+        except dns.tsig.PeerBadKey as error:
+            raise Refused("BADKEY") from error
+        except dns.tsig.PeerBadSignature as error:
+            raise Refused("BADSIG") from error
+        except dns.tsig.PeerBadTime as error:
+            raise Refused("BADTIME") from error
+        except (dns.exception.DNSException, ValueError, struct.error) as error:
+            raise AnswerLost(f"the answer cannot be read: {type(error).__name__}: {error}") from error
+
+    def _exactly(self, count: int) -> bytes:
+        parts = []
+        while count:
+            left = self._deadline - time.monotonic()
+            try:
+                if left <= 0:
+                    raise TimeoutError(f"not all of it came in {_WHOLE * self._wait_seconds:g} seconds")
+                self._sock.settimeout(min(left, self._wait_seconds))
+                part = self._sock.recv(count)
+            except OSError as error:
+                raise AnswerLost(f"no answer: {error}") from error
+            if not part:
+                raise AnswerLost("the server closed the connection")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)

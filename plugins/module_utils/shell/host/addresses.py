@@ -18,8 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import effort
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.table import ENGINES
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 BATCH = "/etc/mailops/addresses"
@@ -27,8 +26,6 @@ UNIT = "mailops-addresses.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 DROP_IN = "/etc/systemd/system/postfix@.service.d/mailops-addresses.conf"
 _SYSTEMD = "/run/systemd/system"
-_MASTER_FILES = "/etc/postfix*/master.cf"
-_FRAGMENTS = "/etc/pmta/conf.d/*.conf"
 _NETWORKS = "networking.service systemd-networkd.service NetworkManager.service"
 _UNIT_TEXT = f"""\
 # Managed by Ansible (mailops.mta.addresses)
@@ -164,11 +161,13 @@ def _default_interface(ip: str) -> str:
 
 def _bound() -> set[str]:
     """The addresses that an MTA of this host still sends from."""
-    bound = [
-        *(one for path in glob.glob(_MASTER_FILES) for one in instances.bound_addresses(files.read(path) or "")),
-        *(one for path in glob.glob(_FRAGMENTS) for one in effort.bound_addresses(files.read(path) or "")),
-    ]
-    return set(map(names.address, bound))
+    return {
+        names.address(text)
+        for engine in ENGINES.values()
+        for pattern in engine.configuration
+        for path in glob.glob(pattern)
+        for text in engine.bound_addresses(files.read(path) or "")
+    }
 
 
 def _must(command: list[str]) -> str:

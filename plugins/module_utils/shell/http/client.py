@@ -49,16 +49,17 @@ MakeTimer = Callable[[float, Callable[[], None]], threading.Timer]
 
 
 @contextmanager
-def watched(
-    connection: http.client.HTTPConnection, seconds: float, make_timer: MakeTimer = threading.Timer
-) -> Iterator[None]:
-    """Cuts ``connection`` off after ``seconds``, whatever trickles in. Raises TimeoutError then."""
+def watched(sock: socket.socket, seconds: float, make_timer: MakeTimer = threading.Timer) -> Iterator[None]:
+    """Cuts ``sock`` off after ``seconds``, whatever trickles in. Raises TimeoutError then.
+
+    It is not asked of its HTTPConnection, which forgets it once an answer says ``Connection: close``.
+    """
     overdue = threading.Event()
 
     def cut() -> None:
         overdue.set()
-        with suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
     timer = make_timer(seconds, cut)
     timer.daemon = True
@@ -153,7 +154,7 @@ class HttpClient:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         try:
-            with watched(connection, _WHOLE * self._timeout_seconds, self._make_timer):
+            with watched(connection.sock, _WHOLE * self._timeout_seconds, self._make_timer):
                 connection.request(method, self._path + path, body=body, headers=sent)
                 answer = connection.getresponse()
                 data = answer.read(MAX_BODY + 1)

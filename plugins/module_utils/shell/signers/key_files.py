@@ -18,7 +18,8 @@ from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim import installed
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines import milter
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.milter import POWERMTA, RSPAMD
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 from ansible_collections.mailops.mta.plugins.module_utils.shell.signers import private_key
 
@@ -120,10 +121,9 @@ class KeyFiles:
         return [path for path in found if strangers or _is_our_name(os.path.basename(path))]
 
 
-RSPAMD, POWERMTA = "rspamd", "powermta"
 SIGNERS: Mapping[str, KeyFiles] = {
-    RSPAMD: KeyFiles("rspamd", "/etc/rspamd/mailops", "_rspamd", (RSA, ED25519)),
-    POWERMTA: KeyFiles("PowerMTA", "/etc/pmta/dkim", "pmta", (RSA,)),
+    RSPAMD: KeyFiles("rspamd", "/etc/rspamd/mailops", "_rspamd", milter.SIGNERS[RSPAMD]),
+    POWERMTA: KeyFiles("PowerMTA", "/etc/pmta/dkim", "pmta", milter.SIGNERS[POWERMTA]),
 }
 
 

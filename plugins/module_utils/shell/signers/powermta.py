@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any, Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, includes
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import tree as powermta_tree
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.dkim import Choice
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
@@ -88,7 +88,7 @@ def judge(
 
     ``held`` has the key files by their paths.
     """
-    document = syntax.load(texts, main)
+    document = includes.load(texts, main)
     broken = [f"{one.where}: {one.found}: {one.why}" for one in errors(document.findings)]
     tree = powermta_tree.build(document.nodes, main)
     doubts = broken or dkim.doubts(tree)

@@ -51,7 +51,7 @@ def _fetch(host: str, address: str, port: int, timeout_seconds: float, context: 
         expires = ssl.cert_time_to_seconds(str((connection.getpeercert() or {})["notAfter"]))
         asking = http.client.HTTPConnection(host)
         asking.sock = connection
-        with watched(asking, _WHOLE * timeout_seconds):
+        with watched(connection, _WHOLE * timeout_seconds):
             asking.request("GET", POLICY_PATH, headers={"User-Agent": "mailops.mta"})
             answer = asking.getresponse()
             body = answer.read(_MAX_BODY)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import grp
 import http.client
-import json
 import os
 import shutil
 import socket
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ansible_collections.mailops.mta.plugins.module_utils.core import foreign
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
 from ansible_collections.mailops.mta.plugins.module_utils.core.web import policy_host
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
@@ -239,11 +239,11 @@ def acme_detail(host: str) -> str:
     """What mod_md says about its last try for a name."""
     text = files.read(f"{policy_host.STATE_DIRECTORY}/staging/{host}/job.json")
     try:
-        entries = json.loads(text or "{}").get("log", {}).get("entries", [])
-        details = [entry["detail"] for entry in entries if entry.get("type") == "progress" and "detail" in entry]
+        entries = foreign.parsed(text or "{}").get("log", {}).get("entries", [])
+        details = [entry.get("detail") for entry in entries if entry.get("type") == "progress"]
     except (ValueError, AttributeError, TypeError):
         details = []
-    return " / ".join(details[:2]) or "it has not been asked yet"
+    return " / ".join([each for each in details if isinstance(each, str)][:2]) or "it has not been asked yet"
 
 
 # --- files and service ---

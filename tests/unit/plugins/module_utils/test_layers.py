@@ -33,9 +33,10 @@ FLOORS = [
     "core.host core.mail",
     "core.zones core.publish core.dkim",
     "core.dkim.rotation",
-    "core.audit core.proof core.engines",
+    "core.audit core.engines",
     "core.engines.postfix core.engines.powermta",
-    "core.fleet.checks",
+    "core.engines.table",
+    "core.proof core.fleet.checks",
     "core.fleet",
     "arguments.dkim arguments.dns",
     "shell.garbage shell.fleet_file shell.host shell.http shell.proof",
@@ -235,6 +236,30 @@ def test_no_circle_of_imports() -> None:
 def test_a_circle_is_seen() -> None:
     assert circle({"a": {"b"}, "b": {"c", "d"}, "d": {"b"}}) == ["b", "d"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def engines_by_name(source: str) -> list[int]:
+    """The lines that compare an engine with anything but "none"."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Compare)
+        for side in [[node.left, *node.comparators]]
+        if any(isinstance(one, ast.Attribute) and one.attr == "engine" for one in side)
+        and not any(isinstance(one, ast.Name) and one.id == "NO_ENGINE" for one in side)
+        and any(isinstance(operator, (ast.Eq, ast.NotEq)) for operator in node.ops)
+    ]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_no_engine_is_asked_by_name(path: Path) -> None:
+    if "engines" not in path.relative_to(PLUGINS).parts[:-1]:
+        assert engines_by_name(path.read_text(encoding="utf-8")) == []
+
+
+def test_an_engine_asked_by_name_is_seen() -> None:
+    assert engines_by_name('if host.engine == "postfix":\n    pass\nx = POWERMTA != fleet.hosts[a].engine') == [1, 3]
+    assert engines_by_name("x = self.engine != NO_ENGINE\ny = host.engine in ENGINES") == []
 
 
 ROOT = "ansible_collections.mailops.mta.plugins"

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.mailops.mta.plugins.filter import dkim_metrics
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dkim import journal, rotation
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import clock
 from ansible_collections.mailops.mta.plugins.modules import dkim_rotation
@@ -159,6 +161,33 @@ def test_the_first_key_signs_in_one_round_and_the_next_says_nothing(world: World
     assert "private" not in before.decode().replace('"private":true', "")
     assert "mail-20270115-ed25519" in "\n".join(again["lines"])
     assert 'mta_dkim_key_age_seconds{domain="tx.example.com"' in again["metrics"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'node_filesystem_avail_bytes{device="x"} 1e15',
+        "mta_dns_audit_ok 1",
+        "anything",
+        "mta_dkim_keys",
+        "mta_dkim_keys 1 2 3",
+        "mta_dkim_keys 1.2.3",
+        'mta_dkim_keys{state="a" 1',
+        'mta_dkim_keys{state="a",} 1',
+        'mta_dkim_keys{state="a"} 1\rmta_dns_audit_ok 1',
+        'mta_dkim_keys{state="\x1b[2J"} 1',
+        "# HELP mta_dkim_keys Another text",
+        "# TYPE mta_dkim_keys counter",
+        "# a note",
+    ],
+)
+def test_metrics_of_keys_pass_and_nothing_else(world: World, line: str) -> None:
+    for done in (world.round(*BOTH), world.run(steps=False)):
+        assert dkim_metrics.dkim_metrics(done["metrics"]) == done["metrics"]
+        with pytest.raises(AnsibleFilterError, match="no series of DKIM keys"):
+            dkim_metrics.dkim_metrics(f"{done['metrics']}{line}\n")
+    with pytest.raises(AnsibleFilterError, match="a text is expected"):
+        dkim_metrics.FilterModule().filters()["dkim_metrics"]({"metrics": line})
 
 
 def test_a_key_is_replaced_by_age_step_by_step_and_its_end_waits_for_queues(world: World) -> None:
@@ -482,7 +511,7 @@ def test_one_host_that_lies_moves_nobody(world: World) -> None:
     before = world.run(steps=False)
     evidence = world.evidence([], *BOTH)
     stranger = {"domain": "tx.example.com", "algorithm": "ed25519", "selector": "vendor", "fingerprint": "0" * 32}
-    evidence["hosts"]["mta2"] = {**evidence["hosts"]["mta2"], "serial": 10**9, "signs": [stranger]}
+    evidence["hosts"]["mta2"] = {**evidence["hosts"]["mta2"], "serial": 500, "signs": [stranger]}
     told = world.run(evidence=evidence)
     assert (told["changed"], told["serial"], told["resting"]) == (False, before["serial"], True)
     assert any("later state" in one["found"] for one in told["findings"])
@@ -490,6 +519,143 @@ def test_one_host_that_lies_moves_nobody(world: World) -> None:
     told = world.run(evidence=evidence)
     assert (told["signing"], told["changed"], told["resting"]) == (before["signing"], False, False)
     assert any("does not know" in one["why"] for one in told["findings"])
+
+
+MOST = 2**53 - 1
+FAR = "where at most"
+
+
+def liar(world: World, evidence: dict[str, Any], serial: int) -> dict[str, Any]:
+    """What mta2 may say: a late state, no key that it signs with."""
+    nothing: dict[str, Any] = {"serial": serial, "clock": world.wall, "signs": [], "holds": []}
+    return {**evidence, "hosts": {**evidence["hosts"], "mta2": nothing}}
+
+
+def test_a_host_that_claims_more_than_can_be_is_not_heard_and_the_others_go_on(world: World) -> None:
+    series = {**SERIES, "hosts": ["mta1"]}, {**SERIES, "domain": "liar.example.com", "hosts": ["mta2"]}
+    world.run(*series)
+    for _again in range(3):  # a first rollout: no host has a table yet
+        asked = world.run(*series, steps=False)["ask"]
+        done = world.run(*series, evidence=liar(world, world.evidence(asked, "mta1"), MOST))
+        assert (done["failed"], done["resting"]) == (False, False)
+        assert any(one["where"] == "host mta2" and FAR in one["found"] for one in done["findings"])
+        assert any(one["severity"] == "error" for one in done["findings"])
+        assert "mta_dkim_without" in next(one["remedy"] for one in done["findings"] if FAR in one["found"])
+        world.publish(done)
+    assert {one["domain"] for one in done["signing"]} == {"tx.example.com", "liar.example.com"}
+    assert done["serial"] < 10
+    world.follow(done, "mta1")
+    world.wait(91 * DAY)
+    started = world.run(*series, evidence=liar(world, world.evidence([], "mta1"), MOST))
+    assert any("tx.example.com" in step for step in started["steps"])
+    # Its own keys end when a person has left it out.
+    world.publish(started)
+    world.wait(8 * DAY)
+    evidence = liar(world, world.evidence(started["ask"], "mta1"), MOST)
+    assert not world.run(*series, evidence=evidence, without=["mta2"])["resting"]
+
+
+@pytest.mark.parametrize("claim", [900, MOST])
+@pytest.mark.parametrize("others", ["without", "new"])
+def test_a_lone_claim_ends_no_key_of_another_host(world: World, claim: int, others: str) -> None:
+    """Where nobody else has a table to show: mta1 is left out, or was installed anew."""
+    series = {**SERIES, "hosts": ["mta1"]}, {**SERIES, "domain": "liar.example.com", "hosts": ["mta2"]}
+    world.run(*series)
+    first = world.run(*series, steps=False)
+    evidence = liar(world, world.evidence(first["ask"], "mta1"), claim)
+    before = (world.directory / journal.JOURNAL).read_bytes()
+    if others == "without":
+        evidence["hosts"]["mta1"] = None
+    told = world.run(*series, evidence=evidence, without=["mta1"] if others == "without" else [])
+    assert not told["failed"]
+    assert not any("withdrawn" in step or "retiring" in step for step in told["steps"])
+    assert told["serial"] < 10
+    assert told["resting"] is (claim == 900)
+    assert any(one["severity"] == "error" and one["where"] == "host mta2" for one in told["findings"])
+    assert (world.directory / journal.JOURNAL).read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("claim", [900, MOST])
+def test_a_lone_claim_over_a_copied_store_ends_no_key_of_another_host(world: World, claim: int, tmp_path: Path) -> None:
+    hosts = ("mta1", "mta2", "mta3")
+    for each in (world.signs, world.holds):
+        each["mta3"] = []
+    world.serials["mta3"] = 0
+    series = {**SERIES, "hosts": ["mta1", "mta3"]}, {**SERIES, "domain": "liar.example.com", "hosts": ["mta2"]}
+    world.run(*series)
+    for _again in range(3):
+        done = world.run(*series, evidence=world.evidence(world.run(*series, steps=False)["ask"], *hosts))
+        world.publish(done)
+        world.follow(done, *hosts)
+    world.wait(91 * DAY)
+    for _again in range(2):
+        moving = world.run(*series, evidence=world.evidence(done["ask"], *hosts))
+        done = moving
+    on_its_way = [record["domain"] for record in moving["records"] if record["life"] == "published"]
+    assert "tx.example.com" in on_its_way, moving["records"]
+    world.publish(moving)
+    world.follow(moving, *hosts)
+    shutil.copytree(world.directory, tmp_path / "copy")
+    shutil.rmtree(world.directory)
+    shutil.copytree(tmp_path / "copy", world.directory)
+    asked = world.run(*series, steps=False)["ask"]
+    told = world.run(*series, evidence=liar(world, world.evidence(asked, *hosts), claim))
+    assert {record["life"] for record in told["records"] if record["domain"] == "tx.example.com"} == {
+        "active",
+        "published",
+    }
+    assert told["resting"] is (claim == MOST)
+    assert told["serial"] < 1000
+    done = world.run(*series, evidence=world.evidence(asked, "mta1", "mta3"), without=["mta2"])
+    assert not done["resting"]
+    assert {one["domain"] for one in done["signing"]} >= {"tx.example.com"}
+
+
+def test_a_fleet_of_one_liar_does_not_spoil_the_numbers(world: World) -> None:
+    series = {**SERIES, "hosts": ["mta2"]}
+    world.run(series)
+    told = world.run(series, evidence=liar(world, world.evidence([]), MOST))
+    assert any(FAR in one["found"] for one in told["findings"])
+    assert world.run(series, steps=False)["serial"] < 10
+
+
+def test_an_empty_store_is_filled_whatever_one_host_claims(world: World) -> None:
+    told = world.run(evidence=liar(world, world.evidence([], "mta1"), 900))
+    assert (told["resting"], [one["domain"] for one in told["to_be_made"]]) == (False, [])
+    assert any("new" in step for step in told["steps"])
+    assert told["serial"] == 901
+
+
+def test_an_old_backup_is_restored_also_where_a_killed_run_reached_one_host_only(world: World, tmp_path: Path) -> None:
+    old = world.round(*BOTH)["signing"][0]["selector"]
+    backup = tmp_path / "backup"
+    shutil.copytree(world.directory, backup)
+    world.round(*BOTH, requests=[{"domain": "tx.example.com", "reason": "compromised"}])
+    world.wait(700)
+    last = world.round(*BOTH)
+    world.serials = {"mta1": last["serial"] + 5000, "mta2": last["serial"] + 5003}  # long after, and a killed run
+    shutil.rmtree(world.directory)
+    shutil.copytree(backup, world.directory)
+    asked = world.run(steps=False)["ask"]
+    rests = world.run(evidence=world.evidence(asked, *BOTH))
+    back = rests if not rests["resting"] else world.run(evidence=world.evidence(rests["ask"], *BOTH))
+    assert (back["failed"], back["resting"]) == (False, False)
+    assert lives(back)[old] == "revoked"
+    assert back["serial"] == world.serials["mta2"] + 1
+    world.follow(back, *BOTH)
+    assert not world.run(evidence=world.evidence(back["ask"], *BOTH))["resting"]
+
+
+def test_a_backup_of_before_a_killed_run_is_compared_for_the_host_that_the_run_reached(
+    world: World, tmp_path: Path
+) -> None:
+    last = world.round(*BOTH)
+    world.serials["mta2"] = last["serial"] + 1
+    shutil.copytree(world.directory, tmp_path / "backup")
+    shutil.rmtree(world.directory)
+    shutil.copytree(tmp_path / "backup", world.directory)
+    back = world.run(evidence=world.evidence(last["ask"], *BOTH))
+    assert (back["resting"], back["serial"], back["signing"]) == (False, last["serial"] + 2, last["signing"])
 
 
 def test_a_store_that_was_set_back_rests_and_hears_no_request(world: World) -> None:

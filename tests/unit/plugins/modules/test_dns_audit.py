@@ -156,6 +156,23 @@ def test_what_is_declared_is_found_as_it_comes_over_the_wire(pair: list[Authorit
     assert "mta_dns_audit_timestamp_seconds 1800000000\n" in result["metrics"]
 
 
+@pytest.mark.parametrize("ask", [True, False])
+def test_a_key_host_has_its_keys_audited_and_nothing_else(pair: list[Authority], ask: bool) -> None:
+    series = [{"domain": "tx.example.com", "delegate": None}]
+    left = {"name": "m1._domainkey.left.example.com", "type": "TXT", "values": ["v=DKIM1; p="]}
+    planted = [
+        {"name": "www.example.com", "type": "A", "values": ["192.0.2.66"], "reason": "x"},
+        {"name": "_mta-sts.internal.example.com", "type": "TXT", "values": ["v=STSv1; id=1;"]},
+        {"name": "*._domainkey.tx.example.com", "type": "TXT", "values": ["v=DKIM1; p="]},
+    ]
+    honest = run(pair, ask=ask, dkim_records=[left], dkim_series=series)
+    lied = run(pair, ask=ask, dkim_records=[left, *planted], dkim_series=series)
+    assert [row["values"] for row in honest["table"] if row["name"] == left["name"]] == [left["values"]]
+    assert (lied["table"], lied["ok"]) == (honest["table"], False)
+    refused = [one["where"] for one in lied["findings"] if "none of a DKIM key" in one["found"]]
+    assert refused == [f"record {one['name']} {one['type']}" for one in planted]
+
+
 def test_each_server_is_asked_by_itself(pair: list[Authority]) -> None:
     pair[1].put("tx.example.com", "MX")
     result = run(pair)

@@ -14,6 +14,7 @@ from ansible_collections.mailops.mta.plugins.doc_fragments import dns
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns.rrset import RecordSet
 from ansible_collections.mailops.mta.plugins.module_utils.providers import memory, table
+from ansible_collections.mailops.mta.plugins.module_utils.providers.provider import Access
 from ansible_collections.mailops.mta.plugins.modules import dns_records
 
 ARGUMENTS: dict[str, Any] = {
@@ -99,7 +100,7 @@ def test_records_of_a_key_host_come_as_they_are(
         "name": "m1._domainkey.example.com",
         "type": "TXT",
         "ttl": 60,
-        "values": ["v=DKIM1; p=AA"],
+        "values": ["v=DKIM1; p=AAAA"],
         "reason": "DKIM key of example.com",
         "streams": ["tx"],
         "domain": "example.com",
@@ -124,11 +125,11 @@ def test_records_of_a_key_host_come_as_they_are(
 
 
 SERIES = [{"domain": "example.com", "delegate": None}, {"domain": "brand.test", "delegate": "dkim.example.com"}]
-DELEGATED = {"name": "k1.brand.test.dkim.example.com", "type": "TXT", "values": ["v=DKIM1; k=rsa; p=AA"]}
-LEFT = {"name": "m1._domainkey.left.example.com", "type": "TXT", "values": ["v=DKIM1; p=AA"]}
+DELEGATED = {"name": "k1.brand.test.dkim.example.com", "type": "TXT", "values": ["v=DKIM1; k=rsa; p=AAAA"]}
+LEFT = {"name": "m1._domainkey.left.example.com", "type": "TXT", "values": ["v=DKIM1; p=AAAA"]}
 OF_KEYS = (
     # what a key host gives, and whether it is written at its name
-    ({"name": "m1._domainkey.example.com", "type": "TXT", "values": ["k=rsa; p=AA"]}, True),
+    ({"name": "m1._domainkey.example.com", "type": "TXT", "values": ["k=rsa; p=AAAA"]}, True),
     ({"name": "m1._domainkey.example.com", "type": "CNAME", "values": [DELEGATED["name"]]}, True),
     (DELEGATED, True),
     ({**DELEGATED, "values": ["v=DKIM1; p="], "state": "absent"}, False),
@@ -137,7 +138,9 @@ OF_KEYS = (
     ({**LEFT, "values": ["v=DKIM1; p="]}, False),
     ({**LEFT, "type": "CNAME", "values": ["attacker.example"]}, False),
     ({**DELEGATED, "name": "k1.left.test.dkim.example.com"}, False),
-    ({"name": "example.com", "type": "TXT", "ttl": 0, "values": ["v=DKIM1; p=AA"]}, False),
+    # The delegation left with its domain: what is kept there leaves as other values do, and not at once.
+    ({**DELEGATED, "name": "k1.left.test.keys.example.com", "domain": "left.test"}, False),
+    ({**DELEGATED, "name": "k1.left.test.keys.example.com", "domain": "left.test", "state": "absent"}, False),
 )
 NOT_OF_KEYS = (
     {"name": "www.example.com", "type": "A", "values": ["192.0.2.66"]},
@@ -146,13 +149,30 @@ NOT_OF_KEYS = (
     {"name": "_domainkey.example.com", "type": "CNAME", "values": ["a.example.com"]},
     {"name": "example.com", "type": "TXT", "values": ["v=spf1 +all"]},
     {"name": "example.com", "type": "TXT", "values": ['"v=spf1 " "+all"']},
-    {"name": "_dmarc.example.com", "type": "TXT", "values": ["v=DKIM1; p=AA", "v=DMARC1; p=none"]},
+    {"name": "_dmarc.example.com", "type": "TXT", "values": ["v=DKIM1; p=AAAA", "v=DMARC1; p=none"]},
     {"name": "_dmarc.example.com", "type": "TXT", "values": None},
     {"name": "www.example.com", "type": "CNAME", "values": ["v=DKIM1;"]},
     {**DELEGATED, "type": "CNAME"},
     {**DELEGATED, "values": ["x"]},
     {"name": "a.example.com", "type": "A", "values": ["192.0.2.1"], "state": "absent"},
     {"name": "a.example.com", "type": "A", "values": None},
+    # What would keep other records of a domain that has left.
+    {"name": "example.com", "type": "TXT", "ttl": 0, "values": ["v=DKIM1; p=AAAA"]},
+    {"name": "gone.example.com", "type": "TXT", "values": ["v=DKIM1; x"]},
+    {"name": "gone.example.com", "type": "TXT", "values": ["v=DKIM1; p=AAAA"]},
+    {"name": "gone.example.com", "type": "TXT", "values": ["v=DKIM1; p=AAAA"], "domain": "example.com"},
+    {"name": "_domainkey.gone.example.com", "type": "TXT", "values": None},
+    # Names that are none of a selector, and texts that are no key.
+    {"name": "*._domainkey.example.com", "type": "TXT", "values": ["v=DKIM1; p=AAAA"]},
+    {"name": "*._domainkey.example.com", "type": "CNAME", "values": ["a.example.com"]},
+    {"name": "*._domainkey.left.example.com", "type": "TXT", "values": None},
+    {**DELEGATED, "name": "*.brand.test.dkim.example.com"},
+    {"name": "a.b._domainkey.example.com", "type": "TXT", "values": ["v=DKIM1; p=AAAA"]},
+    {"name": "m1._domainkey.example.com", "type": "TXT", "values": ["free text, no key"]},
+    {"name": "m1._domainkey.example.com", "type": "TXT", "values": ["v=DKIM1; x"]},
+    {"name": "m1._domainkey.left.example.com", "type": "TXT", "values": ["v=spf1 -all"]},
+    {"name": "m1._domainkey.left.example.com", "type": "TXT", "values": ["free text"], "state": "absent"},
+    {**DELEGATED, "values": ["v=DKIM1; p=AAAA", "v=DKIM1; x"]},
 )
 
 
@@ -186,6 +206,21 @@ def test_what_a_key_host_cannot_change_stays(
     assert not run(monkeypatch, dkim_records=[LEFT, revoked], dkim_series=SERIES)["changed"]
     run(monkeypatch, dkim_records=[{**LEFT, "state": "absent"}], dkim_series=SERIES)
     assert (LEFT["name"], "TXT") not in store["example.com"].state
+
+
+def test_a_key_host_keeps_no_other_record_and_hides_no_key(
+    monkeypatch: pytest.MonkeyPatch, store: dict[str, memory.MemoryZone]
+) -> None:
+    spf = {"name": "gone.example.com", "type": "TXT", "ttl": 60, "values": ["v=spf1 -all"]}
+    run(monkeypatch, records=[spf])
+    planted = RecordSet.of("planted._domainkey.left.example.com", "TXT", 60, ["v=DKIM1; p=AAAA"])
+    store["example.com"] = memory.MemoryZone([*store["example.com"].state.values(), planted])
+    said = {"name": planted.name, "type": "TXT", "values": list(planted.values)}
+    for named in ([said], [{**said, "state": "absent"}], [{**said, "values": None}]):
+        told = run(monkeypatch, records=[], dkim_records=[LEFT, *named], dkim_series=SERIES)
+        assert (told["failed"], told["unknown_keys"]) == (False, [planted.name])
+    run(monkeypatch, records=[], dkim_records=[LEFT], dkim_series=SERIES, retire="now")
+    assert ("gone.example.com", "TXT") not in store["example.com"].state
 
 
 def test_records_of_zones_that_others_run_are_told(
@@ -317,9 +352,9 @@ def test_documentation_and_specification_agree() -> None:
     specified = dns_records.argument_spec()
     assert set(documented) == set(specified)
     for name, option in SHARED.items():
-        inner = specified[name]["options"]
-        assert set(option["suboptions"]) == set(inner)
-        for key, part in option["suboptions"].items():
+        inner = specified[name].get("options", {})
+        assert set(option.get("suboptions", {})) == set(inner)
+        for key, part in option.get("suboptions", {}).items():
             assert {word: part[word] for word in ("type", "choices", "default", "elements") if word in part} == {
                 word: value for word, value in inner[key].items() if word != "required"
             }
@@ -331,3 +366,18 @@ def test_examples_are_valid() -> None:
         if isinstance(arguments["zones"], list):
             assert not ArgumentSpecValidator(dns_records.argument_spec()).validate(arguments).error_messages
         assert set(arguments) <= set(dns_records.argument_spec())
+
+
+@pytest.mark.parametrize(("given", "limits"), [(120.0, (20.0, 120.0)), (3.0, (3.0, 3.0))])
+def test_the_time_for_a_zone_bounds_its_reading(
+    monkeypatch: pytest.MonkeyPatch, given: float, limits: tuple[float, float]
+) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def opened(access: Access) -> memory.MemoryZone:
+        seen.append((access.timeout_seconds, access.reading_seconds))
+        return memory.MemoryZone()
+
+    monkeypatch.setitem(table.OPEN, "memory", opened)
+    run(monkeypatch, timeout_seconds=given)
+    assert seen == [limits]

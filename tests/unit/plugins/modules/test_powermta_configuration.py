@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, fragments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, fragments, slices
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 from ansible_collections.mailops.mta.plugins.modules import powermta_configuration
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
@@ -44,7 +44,7 @@ DEFAULTS = {
 
 
 def of(document):
-    return fragments.slice_of(fleet_of(document), "mta1")
+    return slices.slice_of(fleet_of(document), "mta1")
 
 
 WHOLE = of(DOCUMENT)
@@ -77,8 +77,8 @@ def test_it_brings_the_whole_fleet_slice_and_changes_nothing_the_second_time(hos
     )
     conf_d = str(host.root / "conf.d")
     assert host.read == {
-        **fragments.files(WHOLE, fragments.Options(today=TODAY, passwords=PASSWORDS, directory=conf_d)),
-        **dict.fromkeys(fragments.keys_files(WHOLE), dkim.without_keys()),
+        **fragments.files(WHOLE, slices.Options(today=TODAY, passwords=PASSWORDS, directory=conf_d)),
+        **dict.fromkeys(slices.keys_files(WHOLE), dkim.without_keys()),
     }
     again = run(host)
     assert (again["changed"], again["effort"], again["files"], again["diff"]) == (False, "nothing", [], [])
@@ -162,10 +162,10 @@ def test_the_fragment_of_the_keys_belongs_to_the_role_dkim(host):
     run(host)
     (host.root / "key").touch()
     line = f"domain-key s1,news.example.com,{host.root}/key\n"
-    keys = {fragments.DKIM: "# state 7 of the key store\n", fragments.keys_file("news.example.com"): line}
-    host.apply({**keys, fragments.keys_file("gone.example.com"): "# of a stream that left\n"})
+    keys = {fragments.DKIM: "# state 7 of the key store\n", slices.keys_file("news.example.com"): line}
+    host.apply({**keys, slices.keys_file("gone.example.com"): "# of a stream that left\n"})
     queues(host)
-    assert run(host)["files"] == [str(host.root / "conf.d" / fragments.keys_file("gone.example.com"))]
+    assert run(host)["files"] == [str(host.root / "conf.d" / slices.keys_file("gone.example.com"))]
     assert run(host)["changed"] is False
     assert run(host, LESS)["changed"] is True
     assert {name: host.read[name] for name in keys} == keys
@@ -174,7 +174,7 @@ def test_the_fragment_of_the_keys_belongs_to_the_role_dkim(host):
 def test_what_drains_keeps_its_keys_as_long_as_it_is_there(host):
     run(host)
     (host.root / "key").touch()
-    name = fragments.keys_file("news.example.com")
+    name = slices.keys_file("news.example.com")
     host.apply({name: f"domain-key s1,news.example.com,{host.root}/key\n"})
     gone = {**WHOLE, "streams": [], "front": None, "forwards": []}
     queues(host, **{GONE: 2})

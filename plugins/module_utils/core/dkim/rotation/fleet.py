@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -152,10 +152,11 @@ def policies(given: Iterable[Record], store: Store, hosts: Sequence[str], zones:
 class AllEvidence:
     """What was seen, by series. ``given`` has the shape that the module dkim_rotation documents.
 
-    Hosts may be broken or hostile: one whose part has another shape was not seen, and `findings` names it.
+    Hosts may be broken or hostile: one whose part has another shape was not seen, and `findings` names it. Nor was
+    one whose state is further ahead of ``serial`` (the store's) and of most hosts than an honest one can be.
     """
 
-    def __init__(self, given: Optional[Record], without: Iterable[str] = ()) -> None:
+    def __init__(self, given: Optional[Record], without: Iterable[str] = (), serial: int = 0) -> None:
         found = given or {}
         self._without = frozenset(without)
         self._looks = {(look["name"], look["type"]): _look(look) for look in found.get("looks") or ()}
@@ -171,6 +172,12 @@ class AllEvidence:
                     remedy = "Look at what dkim_signer_info returns there"
                     told = f"evidence of another shape ({error.__class__.__name__})"
                     self.findings.append(Finding(f"host {host}", told, why, remedy, WARNING))
+        # One that answered in another shape, or that `without` leaves out, has a vote and confirms nothing.
+        answered = {host for host, one in (found.get("hosts") or {}).items() if one}
+        self._votes = len(answered | self._without)
+        most = max(serial, min(self._confirmed(), _MOST_RUNS)) + RUNS_AHEAD
+        for host in sorted(host for host, one in self._hosts.items() if one.serial > most):
+            self.findings.append(_too_far(host, self._hosts.pop(host).serial, most))
         self._passed: dict[str, set[str]] = {}
         for entry in found.get("passed") or ():
             self._passed.setdefault(entry["domain"], set()).add(entry["selector"])
@@ -180,14 +187,24 @@ class AllEvidence:
         """The highest state that a host has a table of."""
         return max((one.serial for one in self._hosts.values()), default=0)
 
+    def _confirmed(self) -> int:
+        """The highest state that most hosts have reached."""
+        serials = sorted((one.serial for one in self._hosts.values()), reverse=True)
+        return next(iter(serials[self._votes // 2 :]), 0)
+
     def ahead_of(self, serial: int) -> list[str]:
         """Hosts that have a table of a later state."""
         return sorted(host for host, one in self._hosts.items() if one.serial > serial)
 
-    @property
-    def hosts(self) -> int:
-        """How many have a table of any state: a new one says nothing of the key store's age."""
-        return sum(one.serial > 0 for one in self._hosts.values())
+    def is_most(self, hosts: Collection[str]) -> bool:
+        """Whether they are more than half of all that have a vote: one host alone decides nothing about others."""
+        return len(hosts) * 2 > self._votes
+
+    def is_current(self, serial: int) -> bool:
+        """Whether hosts show that there is no later state: some have a table, and none, or a minority, a later one."""
+        ahead = self.ahead_of(serial)
+        behind = [host for host, one in self._hosts.items() if 0 < one.serial <= serial]
+        return bool(behind) and (not ahead or self.is_most(behind))
 
     @property
     def clocks(self) -> dict[str, float]:
@@ -204,9 +221,19 @@ class AllEvidence:
         return Evidence(self._looks, signers, passed, self._without, self.asked)
 
     def is_whole(self, policies: Iterable[Policy]) -> bool:
-        """Whether every signing host shows what it signs with, and at least one of them has a table of ours."""
+        """Whether every signing host shows what it signs with."""
         hosts = {host for policy in policies for host in policy.hosts} - self._without
-        return self.serial > 0 and all(host in self._hosts and self._hosts[host].signs is not None for host in hosts)
+        return all(host in self._hosts and self._hosts[host].signs is not None for host in hosts)
+
+
+def _too_far(host: str, serial: int, most: int) -> Finding:
+    found = f"a table of state {serial}, where at most {most} can be"
+    why = "no run of this fleet has come so far, so nothing of it counts and keys that it may use stay"
+    remedy = (
+        "Find out who changed /etc/rspamd/mailops/installed.json or /etc/pmta/conf.d/70-dkim.conf there, and set the "
+        "host up anew; name it in mta_dkim_without meanwhile"
+    )
+    return Finding(f"host {host}", found, why, remedy)
 
 
 def _look(given: Record) -> Look:
@@ -241,6 +268,8 @@ class _HostEvidence:
 
 
 _MOST_STEPS = 2**53
+RUNS_AHEAD = 1000  # by which an honest host may be ahead of most others: runs that ended before those were reached
+_MOST_RUNS = 10**9  # more than a run each second of thirty years: a lie, however many say so
 _SELECTOR = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -297,15 +326,28 @@ def requested(store: Store, wanted: Sequence[Policy], requests: Iterable[Record]
     return Done(store, tuple(actions), (), tuple(findings))
 
 
-def advance(store: Store, wanted: Sequence[Policy], now: Now, evidence: AllEvidence, restored: bool) -> Done:
-    """One step of every series; of a restored store only what its hosts and DNS prove."""
-    judge = life.reconcile if restored else life.step
+def advance(
+    store: Store,
+    wanted: Sequence[Policy],
+    now: Now,
+    evidence: AllEvidence,
+    restored: bool,
+    ahead: Collection[str] = (),
+) -> Done:
+    """One step of every series; of a restored store only what its hosts and DNS prove.
+
+    So it is with series of hosts that are ``ahead`` of a store that is current otherwise: they may tell of their own.
+    """
     results: list[tuple[Policy, Step]] = []
+    resting = False
     for policy in wanted:
-        results.append((policy, judge(store.keys_of(policy), policy, now, evidence.of(policy))))
+        compared = restored or not set(ahead).isdisjoint(policy.hosts)
+        judge = life.reconcile if compared else life.step
+        step = judge(store.keys_of(policy), policy, now, evidence.of(policy))
+        resting = resting or (compared and bool(step.waits))
+        results.append((policy, step))
     waits = tuple((policy, wait) for policy, step in results for wait in step.waits)
     findings = tuple(finding for _policy, step in results for finding in step.findings)
-    resting = restored and bool(waits)
     actions = () if resting else tuple((policy, action) for policy, step in results for action in step.actions)
     return Done(with_actions(store, actions), actions, waits, findings, resting)
 

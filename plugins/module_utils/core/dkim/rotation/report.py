@@ -205,6 +205,18 @@ def metrics(done: Done, wanted: Iterable[Policy], rows: Sequence[dict[str, Any]]
     return tables.exposition(GAUGES, _samples(done, list(wanted), rows, now, hosts_behind))
 
 
+def metrics_problem(text: Any) -> Optional[str]:
+    """Why ``text`` of a key host is no text of `metrics`, or None."""
+    where, remedy = "metrics of the key host", "See who else is on the key host (docs/security.md). Nothing was written"
+    if not isinstance(text, str):
+        return f"{where}: {type(text).__name__}: a text is expected. {remedy}."
+    # Not splitlines(), which knows line breaks that Prometheus does not.
+    strange = [line for line in text.split("\n") if line and not tables.is_exposed(GAUGES, line)]
+    if strange:
+        return f"{where}: '{printable(strange[0], 200)}': no series of DKIM keys. {remedy}."
+    return None
+
+
 def _samples(
     done: Done, wanted: Sequence[Policy], rows: Sequence[dict[str, Any]], now: Now, hosts_behind: int
 ) -> Iterable[tuple[str, tables.Labels, float]]:

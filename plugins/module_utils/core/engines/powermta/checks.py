@@ -18,6 +18,7 @@ from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import (
     access,
+    includes,
     routing,
     rules,
     settings,
@@ -93,7 +94,7 @@ def check(
     here.
     Raises ValueError for a version that is none.
     """
-    document = syntax.load(files, main)
+    document = includes.load(files, main)
     return judge(document, main, version=version, names=names)
 
 

@@ -18,20 +18,14 @@ from typing import Optional
 
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import (
-    BANNER,
-    KEYS_END,
-    keys_file,
-)
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import BANNER
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import DKIM as FRAGMENT
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.slices import KEYS_END, keys_file
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import (
     Blank,
     Directive,
     Node,
-    directive,
     parse,
-    remark,
-    text,
 )
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.tree import (
     TRUE,
@@ -40,6 +34,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
     parents,
     plain,
 )
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.writing import directive, remark, text
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import RSA
 
 _DIRECTIVE = "domain-key"

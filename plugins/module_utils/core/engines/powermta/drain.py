@@ -20,13 +20,15 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
     Directive,
     Node,
     Section,
-    directive,
     parse,
+    sections,
+    values,
+)
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.writing import (
+    directive,
     remark,
     section,
-    sections,
     text,
-    values,
 )
 
 POOL_END = "-draining"  # no stream has a hyphen in its name, so this is no name of a pool of the fleet

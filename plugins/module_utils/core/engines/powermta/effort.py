@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import NOTHING, RELOAD, RESTART
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.table import (
     SECRETS,
     SECRETS_AFTER_A_WORD,
 )
 
-NOTHING = "nothing"
 LOAD = "load"  # the set changes hands, PowerMTA reads it the next time it reads anything
-RELOAD = "reload"
-RESTART = "restart"
 START = "start"
 
 _RESTART = ("run-as-root",)

@@ -11,22 +11,17 @@ password.
 from __future__ import annotations
 
 import difflib
-import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple, Optional, Union
 
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING, Finding
 
-INDENT = "    "
 REGEX_NAMES = frozenset({"reply", "mail-from", "rcpt-to", "header", "address", "relay-address"})
 INCLUDE_PARENTS = frozenset({"global", "source", "domain", "virtual-mta", "smtp-pattern-list"})
 _MAX_DEPTH = 16  # sections within sections; PowerMTA itself knows three
-_MAX_INCLUDES = 50000  # each virtual MTA includes the keys of its domains
-_MAX_INCLUDE_DEPTH = 20
 _MAX_REGEX_LINES = 8  # how far the end of a regex is looked for
 
 _DIRECTIVE = re.compile(r"([A-Za-z][A-Za-z0-9.-]*|\*)(?:[ \t]+(.*))?\Z", re.DOTALL)
@@ -37,12 +32,12 @@ _TAG_IN_VALUE = re.compile(r"<(/?)([A-Za-z][A-Za-z-]*)(?=[ \t>])[^<>\"]*>\Z")
 _REGEX = re.compile(r"/(?:[^/\\]|\\.)*/", re.DOTALL)
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _LIST_ITEMS = re.compile(r'[^\s,<>"]+(?:[ \t]*,[ \t]*[^\s,<>"]+)*[ \t]*,?\Z')
-_ODD = re.compile(
+ODD = re.compile(
     r"\{\{|\{%|<%|\$\{[A-Za-z_]|\r(?!\n)"
     r"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\u2000-\u200f\u2028-\u202f\ufeff\ud800-\udfff]"
 )
-_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
-_NOT_PLAIN = re.compile(r"[^!\x24-\x3b=?-z|}~ ]|\$\{|,\Z")
+PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
+NOT_PLAIN = re.compile(r"[^!\x24-\x3b=?-z|}~ ]|\$\{|,\Z")
 _TEMPLATES = {"{{": "}}", "{%": "%}", "<%": "%>", "${": "}"}
 
 
@@ -489,7 +484,7 @@ def _oddities(text: str, file: str) -> Iterator[Finding]:
     """Characters and templates that have no place in a configuration, wherever they stand; one a line."""
     line, seen, noted = 1, 0, 0
     passed: set[tuple[int, str]] = set()  # looked at already: the search goes to the end of the line
-    for match in _ODD.finditer(text, 1 if text[:1] == "\ufeff" else 0):
+    for match in ODD.finditer(text, 1 if text[:1] == "\ufeff" else 0):
         line += text.count("\n", seen, match.start())
         seen = match.start()
         token = match[0][:2]
@@ -539,97 +534,6 @@ def parse(text: str, file: str = "config") -> Document:
     return Document(nodes, (*parser.findings, *_of_the_file(text, file), *_oddities(text, file)))
 
 
-# --- Building and printing ------------------------------------------------------------------------------------------
-
-
-def text(nodes: Iterable[Node]) -> str:
-    """What was read as it was written, what was built with four blanks of indent a level."""
-    made: list[str] = []
-    _print(nodes, "", False, made)
-    return "".join(made)
-
-
-def _print(nodes: Iterable[Node], indent: str, nested: bool, made: list[str]) -> None:
-    for node in nodes:
-        if made and made[-1][-1:] != "\n":
-            made.append("\n")  # something was added after a last line that had no end
-        if node.source is not None:
-            if node.source:
-                made.append(node.source)
-        elif isinstance(node, Section):
-            tag = f"{node.argument} <{node.tag}>" if nested and node.key == "pattern-list" else _tag(node)
-            made.append(f"{indent}{tag}{_after(node.comment)}\n")
-        elif isinstance(node, Directive):
-            value = f" {node.value}" if node.value else ""
-            made.append(f"{indent}{node.name}{value}{_after(node.comment)}\n")
-        else:
-            made.append(f"{indent}{node.text}\n" if node.text else "\n")
-        if isinstance(node, Section):
-            _print(node.body, indent + INDENT, node.key == "pattern-list", made)
-            if node.closing:
-                made.append(node.closing)
-            elif node.source is None:
-                made.append(f"{indent}</{node.tag}>\n")
-
-
-def _tag(section: Section) -> str:
-    return f"<{section.tag} {section.argument}>" if section.argument else f"<{section.tag}>"
-
-
-def _after(comment: str) -> str:
-    return f" {comment}" if comment else ""
-
-
-def directive(name: str, *values: object) -> Directive:
-    """``name value value``; True and False are yes and no. ValueError where no line can carry it."""
-    words_ = ("yes" if value is True else "no" if value is False else str(value).strip(" \t") for value in values)
-    made = Directive(name, " ".join(word for word in words_ if word))
-    if not _is_plain(name, made.value) or name.lower() in REGEX_NAMES:
-        _must_read_back(made)
-    return made
-
-
-def section(tag: str, argument: str, body: Iterable[Node]) -> Section:
-    """A section; in a pattern-list, one with the tag pattern-list is what its rule ``argument`` leads to."""
-    made = Section(tag, argument.strip(" \t"), tuple(body))
-    probe = Section(made.tag, made.argument, ())
-    if made.key == "pattern-list" and (" " in made.argument or "/" in made.argument):
-        _must_read_back(Section("pattern-list", "x", (probe,)))
-    elif not _is_plain(tag, made.argument):
-        _must_read_back(probe)
-    return made
-
-
-def remark(text: str) -> Blank:
-    """A comment of one line, or an empty line."""
-    text = text.strip(" \t")
-    made = Blank(f"# {text}" if text else "")
-    _must_read_back(made)
-    return made
-
-
-def _is_plain(name: str, value: str) -> bool:
-    """Whether it is read back for sure; most lines are, and reading takes its time."""
-    return _PLAIN_NAME.match(name) is not None and not _NOT_PLAIN.search(value)
-
-
-@lru_cache(maxsize=4096)
-def _must_read_back(node: Node) -> None:
-    document = parse(text((node,)))
-    if document.nodes != (node,) or document.findings:
-        name = node.text if isinstance(node, Blank) else node.tag if isinstance(node, Section) else node.name
-        raise ValueError(f"no line can carry this value of '{name}'")
-
-
-def quoted(value: str) -> str:
-    """The value as one word: in double quotes where it needs them."""
-    if "#" in value or "\n" in value or "\r" in value or _ODD.search(value):
-        raise ValueError("a quoted value can hold neither '#' nor a line end, a control character or a template")
-    if value and not re.search(r"[ \t\"\\<>]", value):
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def unquoted(value: str) -> str:
     """What stands between the quotes, or the value as it is."""
     if len(value) < 2 or value[0] != '"' or value[-1] != '"':
@@ -671,116 +575,3 @@ def sections(nodes: Iterable[Node], tag: str) -> Iterator[Section]:
 def values(nodes: Iterable[Node], name: str) -> list[Directive]:
     """The directives of this name at this level."""
     return [node for node in nodes if isinstance(node, Directive) and node.key == name]
-
-
-# --- Includes -------------------------------------------------------------------------------------------------------
-
-
-class _Loader:
-    def __init__(self, files: Mapping[str, str], main: str) -> None:
-        self.files = {posixpath.normpath(path): text for path, text in files.items()}
-        self.base = posixpath.dirname(main)
-        self.findings: list[Finding] = []
-        self.refused: dict[Finding, None] = {}  # each once, though a file may be included often
-        self.parsed: dict[str, tuple[Node, ...]] = {}
-        self.count = 0
-
-    def read(self, path: str) -> tuple[Node, ...]:
-        if path not in self.parsed:
-            document = parse(self.files[path], path)
-            self.parsed[path] = document.nodes
-            self.findings += document.findings
-        return self.parsed[path]
-
-    def refuse(self, node: Directive, found: str, why: str, remedy: str, severity: str = ERROR) -> None:
-        self.refused.setdefault(Finding(f"{node.place}: include", found, why, remedy, severity))
-
-    def splice(self, nodes: Sequence[Node], parent: str, trail: tuple[str, ...]) -> tuple[Node, ...]:
-        made: list[Node] = []
-        changed = False
-        for node in nodes:
-            if isinstance(node, Directive) and node.key == "include":
-                changed = True
-                for path in self.included(node, parent, trail):
-                    made += self.splice(self.read(path), parent, (*trail, path))
-            elif isinstance(node, Section):
-                body = self.splice(node.body, node.key, trail)
-                if body is not node.body:
-                    node = Section(node.tag, node.argument, body, node.place, node.comment, node.source, node.closing)
-                    changed = True
-                made.append(node)
-            else:
-                made.append(node)
-        return tuple(made) if changed or not isinstance(nodes, tuple) else nodes
-
-    def included(self, node: Directive, parent: str, trail: tuple[str, ...]) -> list[str]:
-        target = unquoted(node.value)
-        if parent not in INCLUDE_PARENTS:
-            self.refuse(
-                node,
-                f"an include in <{parent}>",
-                f"only these may hold one: {', '.join(sorted(INCLUDE_PARENTS))}",
-                "Include it at the top level, or write its lines here",
-            )
-            return []
-        if not target:
-            self.refuse(node, "no file", "an include names what it reads", "Write the path of a file, or remove it")
-            return []
-        if re.match(r"https?://", target, re.IGNORECASE):
-            self.refuse(
-                node,
-                "a file that a web server holds",
-                "it was not read here, and what it says can change without a trace on this host",
-                "Install it as a file and include that",
-                WARNING,
-            )
-            return []
-        path = posixpath.normpath(posixpath.join(self.base, target))
-        found = self.matching(path)
-        if not found:
-            pattern = bool(re.search(r"[*?\[]", path))
-            self.refuse(
-                node,
-                f"no file is at {path}" if not pattern else f"no file matches {path}",
-                "PowerMTA does not start without a file that it includes"
-                if not pattern
-                else "the include adds nothing",
-                "Install the file, or remove the include",
-                WARNING if pattern else ERROR,
-            )
-        looping = [each for each in found if each in trail]
-        if looping:
-            self.refuse(
-                node,
-                f"it includes {looping[0]}, which led here",
-                "the files include each other without an end",
-                "Remove one of the includes",
-            )
-        found = [each for each in found if each not in trail]
-        self.count += len(found)
-        if found and (self.count > _MAX_INCLUDES or len(trail) > _MAX_INCLUDE_DEPTH):
-            self.refuse(
-                node,
-                f"more than {_MAX_INCLUDES} includes, or more than {_MAX_INCLUDE_DEPTH} within each other",
-                "nobody can follow them; the rest was not read",
-                "Include fewer files",
-            )
-            return []
-        return found
-
-    def matching(self, path: str) -> list[str]:
-        if path in self.files:
-            return [path]
-        depth = path.count("/")
-        return sorted(each for each in self.files if each.count("/") == depth and fnmatchcase(each, path))
-
-
-def load(files: Mapping[str, str], main: str = "/etc/pmta/config") -> Document:
-    """The main file with the files that it includes in their place; each node keeps the place of its own file."""
-    main = posixpath.normpath(main)
-    loader = _Loader(files, main)
-    if main not in loader.files:
-        missing = Finding(main, "no such file", "PowerMTA reads its configuration there", "Write it")
-        return Document((), (missing,))
-    nodes = loader.splice(loader.read(main), "global", (main,))
-    return Document(nodes, (*loader.findings, *loader.refused))

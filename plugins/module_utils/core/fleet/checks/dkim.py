@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.keys import Key
 from ansible_collections.mailops.mta.plugins.module_utils.core.dns import services
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines import table
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, POSTFIX, POWERMTA, RSA, Fleet
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import ED25519, RSA, Fleet
 
 DAY_SECONDS = 86400
-ENGINE_ALGORITHMS = {POSTFIX: (RSA, ED25519), POWERMTA: (RSA,)}
 
 
 def engines_can_sign(fleet: Fleet) -> Iterable[Finding]:
@@ -24,12 +23,12 @@ def engines_can_sign(fleet: Fleet) -> Iterable[Finding]:
         for host in sorted({address.host for address in stream.addresses if address.host in engines}):
             engine = fleet.hosts[host].engine
             for algorithm in stream.dkim.algorithms:
-                if algorithm not in ENGINE_ALGORITHMS[engine]:
+                if algorithm not in table.algorithms(engine):
                     yield Finding(
                         f"streams.{stream.name}.dkim.algorithms",
                         f"'{algorithm}'",
                         f"{engine} on {host} cannot sign with it",
-                        f"Write algorithms: [{', '.join(ENGINE_ALGORITHMS[engine])}]",
+                        f"Write algorithms: [{', '.join(table.algorithms(engine))}]",
                     )
         if RSA not in stream.dkim.algorithms:
             yield Finding(
@@ -60,9 +59,12 @@ def names_fit(fleet: Fleet) -> Iterable[Finding]:
 
 
 def keys_can_be_replaced(fleet: Fleet) -> Iterable[Finding]:
+    senders = {host.name for host in fleet.mta_hosts()}
     for stream in fleet.streams.values():
         where, dkim = f"streams.{stream.name}.dkim", stream.dkim
-        lasting = instances.last_try_seconds(stream.queue_life_seconds) + stream.ttl_seconds
+        engines = {fleet.hosts[address.host].engine for address in stream.addresses if address.host in senders}
+        tries = [table.ENGINES[engine].last_try_seconds(stream.queue_life_seconds) for engine in engines]
+        lasting = max(tries, default=stream.queue_life_seconds) + stream.ttl_seconds
         if dkim.keep_retired_seconds < lasting:
             yield Finding(
                 f"{where}.keep_retired_seconds",

@@ -7,39 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission, table
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import Engine
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding
-from ansible_collections.mailops.mta.plugins.module_utils.core.model import POWERMTA, Fleet, Stream
+from ansible_collections.mailops.mta.plugins.module_utils.core.model import Fleet
 
 _SMTP_PORT = 25
 
 
-def _hosts(fleet: Fleet) -> set[str]:
-    return {host.name for host in fleet.hosts.values() if host.engine == POWERMTA}
+def _without(fleet: Fleet, capability: str) -> dict[str, Engine]:
+    """The hosts whose engine cannot do it, each with its engine."""
+    engines = {host.name: table.engine_of(fleet, host.name) for host in fleet.mta_hosts()}
+    return {name: engine for name, engine in engines.items() if not getattr(engine.can, capability)}
 
 
-def _streams(fleet: Fleet) -> Iterable[tuple[Stream, str]]:
-    """Each stream with each of its PowerMTA hosts."""
-    hosts = _hosts(fleet)
-    for stream in fleet.streams.values():
-        for host in dict.fromkeys(address.host for address in stream.addresses if address.host in hosts):
-            yield stream, host
+def _with(capability: str) -> str:
+    """The engines that can do it, as a person would write them in the fleet file."""
+    return " or ".join(f"engine: {name}" for name, engine in table.ENGINES.items() if getattr(engine.can, capability))
 
 
 def warm_up_has_a_schedule(fleet: Fleet) -> Iterable[Finding]:
-    hosts = _hosts(fleet)
+    unable = _without(fleet, "warm_up")
     for stream in fleet.streams.values():
         for number, address in enumerate(stream.addresses):
             if address.warmup_from is None or address.host not in fleet.hosts:
                 continue
             where = f"streams.{stream.name}.addresses[{number}].warmup_from"
             warm = [other for other in stream.addresses_on(address.host) if other.share and not other.warmup_from]
-            if address.host not in hosts:
+            engine = fleet.hosts[address.host].engine
+            if address.host in unable or engine not in table.ENGINES:
                 yield Finding(
                     where,
                     address.warmup_from,
-                    f"{fleet.hosts[address.host].engine} on {address.host} knows no schedule of warm-up",
-                    "Remove it and raise share by hand, or move the address to a host with engine: powermta",
+                    f"{engine} on {address.host} knows no schedule of warm-up",
+                    f"Remove it and raise share by hand, or move the address to a host with {_with('warm_up')}",
                 )
             elif not warm:
                 yield Finding(
@@ -52,21 +53,24 @@ def warm_up_has_a_schedule(fleet: Fleet) -> Iterable[Finding]:
 
 
 def shares_count(fleet: Fleet) -> Iterable[Finding]:
-    for stream, host in _streams(fleet):
-        shares = sorted({address.share for address in stream.addresses_on(host) if address.share})
-        if len(shares) > 1:
-            yield Finding(
-                f"streams.{stream.name}.addresses",
-                f"shares {', '.join(map(str, shares))} on {host}",
-                "PowerMTA takes the addresses of a pool in turn, so each share but 0 counts the same there",
-                "Write equal shares on that host",
-                WARNING,
-            )
+    unable = _without(fleet, "weighted_shares")
+    for stream in fleet.streams.values():
+        for host in dict.fromkeys(address.host for address in stream.addresses if address.host in unable):
+            shares = sorted({address.share for address in stream.addresses_on(host) if address.share})
+            if len(shares) > 1:
+                yield Finding(
+                    f"streams.{stream.name}.addresses",
+                    f"shares {', '.join(map(str, shares))} on {host}",
+                    f"{unable[host].title} takes the addresses of a pool in turn, so each share but 0 counts the same"
+                    " there",
+                    "Write equal shares on that host",
+                    WARNING,
+                )
 
 
 def networks_reach_their_stream_only(fleet: Fleet) -> Iterable[Finding]:
-    """Who may relay is said of a client's address, whichever port it comes to."""
-    for host in sorted(_hosts(fleet)):
+    """Who may relay is decided by a client's address, whichever port the client comes to."""
+    for host, engine in sorted(_without(fleet, "relay_by_port").items()):
         allowed = {stream.name: frozenset(stream.inject_from) for stream in fleet.streams_on(host)}
         if fleet.front and host in fleet.front.hosts:
             allowed["front"] = frozenset(fleet.front.inject_from)
@@ -77,7 +81,8 @@ def networks_reach_their_stream_only(fleet: Fleet) -> Iterable[Finding]:
                 yield Finding(
                     f"streams.{name}.inject_from" if name in fleet.streams else "front.inject_from",
                     f"without {', '.join(more)}",
-                    f"PowerMTA lets a network relay on all ports of {host} or on none, so they can reach this one too",
+                    f"{engine.title} lets a network relay on all ports of {host} or on none, so they can reach this one"
+                    " too",
                     "Write the same networks for all streams of that host, give logins instead, or close the port by a"
                     " firewall",
                     WARNING,
@@ -85,31 +90,39 @@ def networks_reach_their_stream_only(fleet: Fleet) -> Iterable[Finding]:
 
 
 def broken_messages_leave(fleet: Fleet) -> Iterable[Finding]:
-    """What the signer of a Postfix host refuses at injection: one finding for all hosts, because it is always so."""
-    streams = list(dict.fromkeys(stream.name for stream, _host in _streams(fleet)))
-    for host in sorted(host for host in _hosts(fleet) if fleet.streams_on(host))[:1]:
-        yield Finding(
-            f"hosts.{host}.engine",
-            f"'{POWERMTA}'",
-            "PowerMTA has no directive that refuses a second From, To, Subject or Date field, a line over 998"
-            f" bytes, a bare CR or a NUL, so such mail of {', '.join(streams)} leaves, and receivers may refuse it",
-            "Have the applications write messages by RFC 5322, or send these streams from Postfix hosts, which"
-            " refuse such messages",
-            WARNING,
-        )
+    """One finding for all hosts of an engine, because it is always so."""
+    unable = _without(fleet, "message_check")
+    for engine in dict.fromkeys(engine.name for engine in unable.values()):
+        hosts = sorted(host for host, its in unable.items() if its.name == engine and fleet.streams_on(host))
+        streams = [
+            stream.name
+            for stream in fleet.streams.values()
+            if any(address.host in hosts for address in stream.addresses)
+        ]
+        for host in hosts[:1]:
+            yield Finding(
+                f"hosts.{host}.engine",
+                f"'{engine}'",
+                f"{unable[host].title} has no directive that refuses a second From, To, Subject or Date field, a line"
+                f" over 998 bytes, a bare CR or a NUL, so such mail of {', '.join(streams)} leaves, and receivers may"
+                " refuse it",
+                "Have the applications write messages by RFC 5322, or send these streams from hosts with"
+                f" {_with('message_check')}, which refuse such messages",
+                WARNING,
+            )
 
 
 def front_takes_the_largest_message(fleet: Fleet) -> Iterable[Finding]:
     """The size is limited where a message comes in, and at the front listener its stream is not known yet."""
-    for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
-        here = fleet.streams_on(host)
+    fronts = fleet.front.hosts if fleet.front else ()
+    for host, engine in sorted(_without(fleet, "size_by_stream").items()):
         largest = admission.largest_message_bytes(fleet)
-        smaller = [stream.name for stream in here if stream.max_message_bytes < largest]
-        if smaller:
+        smaller = [stream.name for stream in fleet.streams_on(host) if stream.max_message_bytes < largest]
+        if smaller and host in fronts:
             yield Finding(
                 "front.hosts",
                 host,
-                f"the front listener of PowerMTA takes messages of {largest} bytes for every stream, also for"
+                f"the front listener of {engine.title} takes messages of {largest} bytes for every stream, also for"
                 f" {', '.join(smaller)}, whose own ports take less",
                 f"Write the same max_message_bytes for all streams, or leave {host} out of front.hosts",
                 WARNING,
@@ -117,8 +130,10 @@ def front_takes_the_largest_message(fleet: Fleet) -> Iterable[Finding]:
 
 
 def front_bounces_have_a_name(fleet: Fleet) -> Iterable[Finding]:
-    """Bounces that PowerMTA writes itself have no sender, so the SPF record of the EHLO name decides."""
-    for host in sorted(_hosts(fleet).intersection(fleet.front.hosts if fleet.front else ())):
+    """Bounces that an engine writes itself have no sender, so the SPF record of the EHLO name decides."""
+    for host in sorted(
+        set(_without(fleet, "bounces_by_stream")).intersection(fleet.front.hosts if fleet.front else ())
+    ):
         if not fleet.streams_on(host):
             yield Finding(
                 "front.hosts",
@@ -131,6 +146,7 @@ def front_bounces_have_a_name(fleet: Fleet) -> Iterable[Finding]:
 
 
 def bounces_are_taken(fleet: Fleet) -> Iterable[Finding]:
+    able = {host.name for host in fleet.mta_hosts()} - set(_without(fleet, "bounce_processing"))
     for host in fleet.hosts.values():
         taken = [stream.name for stream in fleet.streams_on(host.name) if stream.port == _SMTP_PORT]
         if taken and {"127.0.0.1", *host.listen}.intersection(host.bounce_listen):
@@ -140,10 +156,10 @@ def bounces_are_taken(fleet: Fleet) -> Iterable[Finding]:
                 f"applications of {', '.join(taken)} hand in their mail on port {_SMTP_PORT} of the same address",
                 "Write another address here, or another port there",
             )
-        if host.bounce_listen and host.engine != POWERMTA:
+        if host.bounce_listen and host.name not in able:
             yield Finding(
                 f"hosts.{host.name}.bounce_listen",
                 ", ".join(host.bounce_listen),
                 f"engine {host.engine} does not process bounces and complaints in this release",
-                "Remove it, or write engine: powermta",
+                f"Remove it, or write {_with('bounce_processing')}",
             )

@@ -20,7 +20,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances as core
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import NOTHING, RELOAD, RESTART
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import files as postfix_files
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import parts
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files
 
 PRIMARY = "/etc/postfix"
@@ -92,7 +94,7 @@ class Plan:
 
     @property
     def lmdb(self) -> list[str]:
-        return core.lmdb_names(self.instance)
+        return postfix_files.lmdb_names(self.instance)
 
     @property
     def differs(self) -> bool:
@@ -161,31 +163,31 @@ class Host:
 
     def _plan(self, instance: Mapping[str, Any], known: set[str]) -> Plan:
         directory = instance["config_directory"]
-        tables = [*instance["tables"], *core.lmdb_names(instance)]
+        tables = [*instance["tables"], *postfix_files.lmdb_names(instance)]
         leftovers = [name for name in _texts(directory) if name not in tables]
-        before = files.read_all(directory, [*tables, *leftovers, core.MASTER_CF, core.MAIN_CF])
-        main_cf, master_cf = before.get(core.MAIN_CF, ""), before.get(core.MASTER_CF, "")
-        if main_cf and core.setting(main_cf, "multi_instance_group") != core.GROUP:
+        before = files.read_all(directory, [*tables, *leftovers, postfix_files.MASTER_CF, postfix_files.MAIN_CF])
+        main_cf, master_cf = before.get(postfix_files.MAIN_CF, ""), before.get(postfix_files.MASTER_CF, "")
+        if main_cf and postfix_files.setting(main_cf, "multi_instance_group") != parts.GROUP:
             raise PostfixError(
-                f"{directory} exists and is not ours (its multi_instance_group is not {core.GROUP}). "
+                f"{directory} exists and is not ours (its multi_instance_group is not {parts.GROUP}). "
                 "Nothing was changed. Move it away, or give the stream another name"
             )
-        queue = core.setting(main_cf, "queue_directory")
+        queue = postfix_files.setting(main_cf, "queue_directory")
         if queue and queue != instance["queue_directory"] and sum(queue_counts(queue).values()):
             raise PostfixError(f"{queue} holds mail, so its queue stays there. Nothing was changed. Let it drain first")
-        retired = core.retire(master_cf, instance, now=int(time.time()), patience_seconds=self.retire_seconds)
-        after = core.files(
+        retired = postfix_files.retire(master_cf, instance, now=int(time.time()), patience_seconds=self.retire_seconds)
+        after = postfix_files.files(
             instance,
-            settings={**core.retired_settings(main_cf, retired), **self.settings},
+            settings={**postfix_files.retired_settings(main_cf, retired), **self.settings},
             known=known,
             retired=retired,
         )
-        stale = tuple(name for name in core.lmdb_names(instance) if _stale(os.path.join(directory, name)))
+        stale = tuple(name for name in postfix_files.lmdb_names(instance) if _stale(os.path.join(directory, name)))
         unfinished = os.path.exists(os.path.join(directory, _CHANGING))
         return Plan(instance=instance, before=before, after=after, stale=stale, unfinished=unfinished)
 
     def _report_retired(self, plan: Plan) -> None:
-        for block in core.blocks(plan.after[core.MASTER_CF]):
+        for block in postfix_files.blocks(plan.after[postfix_files.MASTER_CF]):
             if block.since is not None:
                 left = max(0, block.since + self.retire_seconds - int(time.time()))
                 self.outcome.draining.append({"instance": plan.name, "transport": block.service, "seconds_left": left})
@@ -194,19 +196,19 @@ class Host:
         if not (plan.differs or plan.unfinished or self.renewed) and running:
             return
         self.outcome.diff.extend(files.diff(plan.directory, plan.before, plan.after))
-        effort = core.effort(plan.before, plan.after, plan.lmdb) if running else "start"
+        effort = postfix_files.effort(plan.before, plan.after, plan.lmdb) if running else "start"
         if running and self.renewed:
-            effort = core.RESTART
-        elif plan.unfinished and effort == core.NOTHING:
-            effort = core.RELOAD
+            effort = RESTART
+        elif plan.unfinished and effort == NOTHING:
+            effort = RELOAD
         tables = [name for name in plan.lmdb if name in plan.stale or plan.before.get(name) != plan.after[name]]
         if self.installed:
             self._lint(plan)
         if not self.check_mode:
             self._swap(plan, tables, effort)
-        if tables and effort in (core.NOTHING, core.RELOAD):
+        if tables and effort in (NOTHING, RELOAD):
             self.outcome.did(plan.name, f"tables changed ({', '.join(tables)})")
-        if effort != core.NOTHING:
+        if effort != NOTHING:
             self.outcome.did(plan.name, effort)
         elif not tables:
             self.outcome.did(plan.name, "files changed")
@@ -230,7 +232,7 @@ class Host:
     def _directories(self, plan: Plan) -> None:
         owner = _owner()
         for path, mode, user in (
-            (core.LOG_DIRECTORY, 0o755, None),
+            (parts.LOG_DIRECTORY, 0o755, None),
             (plan.instance["queue_directory"], 0o755, None),
             (plan.instance["data_directory"], 0o700, owner),
         ):
@@ -239,7 +241,7 @@ class Host:
                 os.chmod(path, mode)
                 if user:
                     shutil.chown(path, user)
-        log = core.setting(plan.after[core.MAIN_CF], "maillog_file")
+        log = postfix_files.setting(plan.after[postfix_files.MAIN_CF], "maillog_file")
         if log:
             # Until postlogd(8) runs, tools that have dropped root write to the file themselves: where postsuper(1)
             # cannot, the instance does not start.
@@ -249,17 +251,17 @@ class Host:
     def _swap(self, plan: Plan, tables: list[str], effort: str) -> None:
         os.makedirs(plan.directory, exist_ok=True)
         fresh = not plan.before
-        interim = self._interim(plan) if effort in (core.RELOAD, core.RESTART) else plan.after
+        interim = self._interim(plan) if effort in (RELOAD, RESTART) else plan.after
         try:
-            if effort != core.NOTHING:
+            if effort != NOTHING:
                 files.write(os.path.join(plan.directory, _CHANGING), "")
             self._install(plan.directory, interim, plan.before, tables)
             self._register(plan.name, plan.directory)
             self._act(plan.name, effort)
-            if effort != core.NOTHING:
+            if effort != NOTHING:
                 self._listening(plan)
             if interim != plan.after:
-                self._install(plan.directory, plan.after, interim, [core.SHARES])
+                self._install(plan.directory, plan.after, interim, [postfix_files.SHARES])
         except PostfixError as error:
             self._restore(plan, tables, effort, fresh)
             raise PostfixError(f"{error}. The old configuration was put back") from None
@@ -269,17 +271,19 @@ class Host:
 
     def _interim(self, plan: Plan) -> Mapping[str, str]:
         """The new files with shares that name no service before it runs: its mail would wait 300 seconds."""
-        if not plan.before.get(core.SHARES) or core.SHARES not in plan.after:
+        if not plan.before.get(postfix_files.SHARES) or postfix_files.SHARES not in plan.after:
             return plan.after
-        shares = core.interim_shares(
-            plan.before[core.SHARES], plan.after[core.SHARES], plan.before.get(core.MASTER_CF, "")
+        shares = postfix_files.interim_shares(
+            plan.before[postfix_files.SHARES],
+            plan.after[postfix_files.SHARES],
+            plan.before.get(postfix_files.MASTER_CF, ""),
         )
-        return {**plan.after, core.SHARES: shares}
+        return {**plan.after, postfix_files.SHARES: shares}
 
     def _install(
         self, directory: str, texts: Mapping[str, str], before: Mapping[str, str], tables: Iterable[str]
     ) -> None:
-        settled = (core.MASTER_CF, core.MAIN_CF)
+        settled = (postfix_files.MASTER_CF, postfix_files.MAIN_CF)
         files.write_changed(directory, {name: text for name, text in texts.items() if name not in settled}, before)
         for name in tables:
             _must(["postmap", "-c", PRIMARY, f"lmdb:{directory}/{name}"])
@@ -294,15 +298,15 @@ class Host:
             return
         self._install(plan.directory, plan.before, plan.after, [name for name in tables if name in plan.before])
         files.remove(plan.directory, [_CHANGING, *(name for name in plan.after if name not in plan.before)])
-        if effort != core.NOTHING:
+        if effort != NOTHING:
             self.units.reload(plan.name)
             if not self._healthy(plan.before, 3.0):
                 self.units.restart(plan.name)
 
     def _act(self, name: str, effort: str) -> None:
-        if effort == core.RELOAD:
+        if effort == RELOAD:
             self.units.reload(name)
-        elif effort == core.RESTART:
+        elif effort == RESTART:
             self.units.restart(name)
         elif effort == "start":
             self.units.start(name)
@@ -310,7 +314,7 @@ class Host:
     def _listening(self, plan: Plan) -> None:
         if not (self._healthy(plan.after, LISTEN_SECONDS) and self._serving(plan)):
             silent = [place for place in _places(plan.after) if not _answers(place)]
-            log = core.setting(plan.after[core.MAIN_CF], "maillog_file")
+            log = postfix_files.setting(plan.after[postfix_files.MAIN_CF], "maillog_file")
             missing = ", ".join(silent) or f"the services {', '.join(_missing(plan))}"
             raise PostfixError(f"it does not answer on {missing}: {_last_complaint(log)}")
 
@@ -334,23 +338,23 @@ class Host:
 
     def _left_over(self, wanted: set[str]) -> list[str]:
         found = []
-        for entry in sorted(os.listdir(core.CONFIG_ROOT)):
+        for entry in sorted(os.listdir(parts.CONFIG_ROOT)):
             ours = entry.startswith("postfix-") and entry not in wanted
-            main_cf = files.read(os.path.join(core.CONFIG_ROOT, entry, core.MAIN_CF)) if ours else None
-            if main_cf and core.setting(main_cf, "multi_instance_group") == core.GROUP:
+            main_cf = files.read(os.path.join(parts.CONFIG_ROOT, entry, postfix_files.MAIN_CF)) if ours else None
+            if main_cf and postfix_files.setting(main_cf, "multi_instance_group") == parts.GROUP:
                 found.append(entry)
         return found
 
     def _drain(self, name: str) -> None:
-        directory = os.path.join(core.CONFIG_ROOT, name)
-        texts = files.read_all(directory, [core.MAIN_CF, core.MASTER_CF])
-        queue = core.setting(texts[core.MAIN_CF], "queue_directory")
-        quiet = core.without_listeners(texts.get(core.MASTER_CF, ""))
-        if any(block.type == "inet" for block in core.blocks(texts.get(core.MASTER_CF, ""))):
+        directory = os.path.join(parts.CONFIG_ROOT, name)
+        texts = files.read_all(directory, [postfix_files.MAIN_CF, postfix_files.MASTER_CF])
+        queue = postfix_files.setting(texts[postfix_files.MAIN_CF], "queue_directory")
+        quiet = postfix_files.without_listeners(texts.get(postfix_files.MASTER_CF, ""))
+        if any(block.type == "inet" for block in postfix_files.blocks(texts.get(postfix_files.MASTER_CF, ""))):
             self.outcome.did(name, "takes no more mail, delivers what it holds")
-            self.outcome.diff.extend(files.diff(directory, texts, {**texts, core.MASTER_CF: quiet}))
+            self.outcome.diff.extend(files.diff(directory, texts, {**texts, postfix_files.MASTER_CF: quiet}))
             if not self.check_mode:
-                files.write(os.path.join(directory, core.MASTER_CF), quiet)
+                files.write(os.path.join(directory, postfix_files.MASTER_CF), quiet)
                 if self.units.running([name]):
                     self.units.reload(name)
                 else:
@@ -367,7 +371,7 @@ class Host:
             return
         self.outcome.did(name, "removed, its queue is empty")
         if not self.check_mode:
-            self._remove(name, directory, queue, core.setting(texts[core.MAIN_CF], "data_directory"))
+            self._remove(name, directory, queue, postfix_files.setting(texts[postfix_files.MAIN_CF], "data_directory"))
 
     def _remove(self, name: str, directory: str, queue: str, data: str) -> None:
         self.units.stop(name)
@@ -384,26 +388,26 @@ class Host:
     # ---- the primary instance and the list of instances
 
     def _primary(self) -> None:
-        main_cf = files.read(os.path.join(PRIMARY, core.MAIN_CF)) or ""
+        main_cf = files.read(os.path.join(PRIMARY, postfix_files.MAIN_CF)) or ""
         settings = {
             "multi_instance_wrapper": "${command_directory}/postmulti -p --",
             "multi_instance_enable": "yes",
             "inet_interfaces": "loopback-only",
         }
-        differing = {name: value for name, value in settings.items() if core.setting(main_cf, name) != value}
+        differing = {name: value for name, value in settings.items() if postfix_files.setting(main_cf, name) != value}
         if not differing:
             return
         self.outcome.did("postfix", f"primary instance set ({', '.join(differing)})")
         after = main_cf + "".join(f"{name} = {value}\n" for name, value in differing.items())
-        self.outcome.diff.extend(files.diff(PRIMARY, {core.MAIN_CF: main_cf}, {core.MAIN_CF: after}))
+        self.outcome.diff.extend(files.diff(PRIMARY, {postfix_files.MAIN_CF: main_cf}, {postfix_files.MAIN_CF: after}))
         if not self.check_mode:
             _must(["postconf", "-c", PRIMARY, "-e", *(f"{name}={value}" for name, value in differing.items())])
             if "inet_interfaces" in differing:
                 self.units.restart_primary()
 
     def _registered(self) -> list[str]:
-        main_cf = files.read(os.path.join(PRIMARY, core.MAIN_CF)) or ""
-        return core.setting(main_cf, "multi_instance_directories").replace(",", " ").split()
+        main_cf = files.read(os.path.join(PRIMARY, postfix_files.MAIN_CF)) or ""
+        return postfix_files.setting(main_cf, "multi_instance_directories").replace(",", " ").split()
 
     def _register(self, name: str, directory: str) -> None:
         registered = self._registered()
@@ -549,7 +553,9 @@ def _stale(path: str) -> bool:
 
 
 def _places(texts: Mapping[str, str]) -> list[str]:
-    return [block.service for block in core.blocks(texts.get(core.MASTER_CF, "")) if block.type == "inet"]
+    return [
+        block.service for block in postfix_files.blocks(texts.get(postfix_files.MASTER_CF, "")) if block.type == "inet"
+    ]
 
 
 def _missing(plan: Plan) -> list[str]:
@@ -557,8 +563,8 @@ def _missing(plan: Plan) -> list[str]:
     private = os.path.join(str(plan.instance["queue_directory"]), "private")
     return [
         block.service
-        for block in core.blocks(plan.after[core.MASTER_CF])
-        if core.is_sender(block) and not os.path.exists(os.path.join(private, block.service))
+        for block in postfix_files.blocks(plan.after[postfix_files.MASTER_CF])
+        if postfix_files.is_sender(block) and not os.path.exists(os.path.join(private, block.service))
     ]
 
 

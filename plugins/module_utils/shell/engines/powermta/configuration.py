@@ -33,7 +33,7 @@ from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.
     RESTART,
     START,
 )
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import KEYS_END
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.slices import KEYS_END
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import WARNING, Finding, errors, report
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import sources
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import files

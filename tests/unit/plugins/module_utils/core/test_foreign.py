@@ -46,3 +46,18 @@ def test_json_that_cannot_be_read_is_a_value_error(text: str) -> None:
         foreign.parsed(text)
     with pytest.raises(ValueError, match=r"nested too deep|Expecting|decode"):
         foreign.parsed(text.encode("latin-1"))
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", '{"ttl": 1e999}', "[Infinity]", "-Infinity", "NaN"])
+def test_a_number_that_no_integer_can_be_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        foreign.parsed(text)
+    assert foreign.parsed("[1.5, 2]") == [1.5, 2]
+
+
+@given(st.text(st.sampled_from("ab "), max_size=40), st.integers(1, 40))
+def test_a_text_is_cut_between_words(text: str, longest: int) -> None:
+    shown = foreign.shortened(text, longest)
+    assert shown == text if len(text) <= longest else shown.endswith("...")
+    assert len(shown) <= longest + len(" ...")
+    assert set(shown.split()) <= {*text.split(), "..."}

@@ -253,3 +253,11 @@ def test_recorded_answers_are_understood(line: harness.Line, rtype: str, fields:
         fields = {**fields, "data": json.loads(fields["data"])}
     line.stand_in.add(name=f"r.{ZONE}", type=rtype, **fields)
     assert opened(line).read() == {(f"r.{ZONE}", rtype): RecordSet.of(f"r.{ZONE}", rtype, 300, [value])}
+
+
+@pytest.mark.parametrize("pages", ["1e999", "-1e999", "null", "[1]", '"many"'])
+def test_a_number_of_pages_that_is_none_is_no_answer_of_the_service(line: harness.Line, pages: str) -> None:
+    body = f'{{"result": [], "result_info": {{"total_pages": {pages}}}}}'.encode()
+    line.faults = lambda _number, _method, url: harness.status(200, body) if "dns_records" in url else None
+    with pytest.raises(Garbled):
+        opened(line).read()

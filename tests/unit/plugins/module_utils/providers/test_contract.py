@@ -497,3 +497,46 @@ def test_killed_at_any_request_the_next_run_finishes(name: str) -> None:
         assert not go(harness.ZONE, opened, OURS).changed
         assert foreign(ours(opened())) == foreign(before)
     pytest.fail("a run of two record sets takes more than 30 requests")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors": [{"code": [1], "name": {}, "reason": [1]}], "result": []}',
+        b'{"errors": 5, "error": {"errors": 5, "code": [1], "details": 5}, "errorCode": {}}',
+        b'{"error": {"errors": [{"reason": {}}], "code": {}, "details": {"fields": [5]}}, "errorCode": [1]}',
+        b'{"error": {"errors": true, "details": {"fields": 5}}}',
+        b'{"errors": [{"code": 1e999}], "result": [], "result_info": {"total_pages": 1e999}}',
+        b"[1e999]",
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 404, 422])
+@pytest.mark.parametrize("name", HTTP)
+def test_an_answer_of_another_shape_is_no_fault_of_ours(name: str, status: int, body: bytes) -> None:
+    for writes_only in (False, True):
+        opened, line, _before = faulty(name)
+        fault = harness.status(status, body)
+        line.faults = on_writes(name, fault, -1) if writes_only else lambda _number, _method, _url: fault  # noqa: B023
+        assert "a fault of the collection" not in str(go(harness.ZONE, opened, OURS).findings)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"message": "%300", "error": {"message": "%300"}}',
+        '{"errors": [{"name": "x", "description": "%300"}]}',
+        '[{"records": ["%600"]}]',
+        '{"error": {"details": {"fields": [{"name": "x", "messages": ["%300"]}]}}}',
+        "<Response><Error><Code>InvalidClientTokenId</Code><Message>%600</Message></Error></Response>",
+    ],
+)
+@pytest.mark.parametrize("name", HTTP)
+def test_no_half_of_a_secret_is_shown(name: str, body: str) -> None:
+    for length in range(60):  # what stands before it moves it over the place where the text is cut
+        opened, line, _before = faulty(name)
+        said = body
+        for limit in (300, 600):
+            said = said.replace(f"%{limit}", f"{'x ' * (limit // 2 - 30)}{'y' * length} SECRETabcdefgh")
+        line.faults = on_writes(name, harness.status(400, said.encode()), -1)
+        shown = str(go(harness.ZONE, opened, OURS).findings)
+        assert "SECRET" not in shown.replace("SECRETabcdefgh", "")

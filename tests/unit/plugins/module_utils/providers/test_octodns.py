@@ -352,3 +352,13 @@ def test_a_lost_answer_is_unsure_and_no_answer_is_not(server: Server) -> None:
     with pytest.raises(Unreachable) as refused:
         server.provider().read()
     assert not refused.value.unsure
+
+
+@pytest.mark.parametrize("spaces", range(30))
+def test_no_half_of_a_secret_is_shown(server: Server, spaces: int) -> None:
+    said = f"{'x ' * 130}{'y' * spaces} SECRETabcdefgh"
+    server.fault = harness.status(400, said.encode())
+    with pytest.raises(ProviderError) as caught:
+        server.provider().read()
+    told = octodns.problem(RuntimeError(said), "it", ZONE)
+    assert "SECRET" not in f"{caught.value.found} {told.found}".replace("SECRETabcdefgh", "")

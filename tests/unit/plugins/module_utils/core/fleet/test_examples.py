@@ -16,8 +16,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import files as postfix_files
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, dkim, fragments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import (
+    checks,
+    dkim,
+    fragments,
+    slices,
+    ways_in,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import errors
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 
@@ -54,21 +61,21 @@ CASES = [
 def texts(fleet, engine, host):
     """By path, all that the role of this engine writes."""
     if engine == "powermta":
-        data = fragments.slice_of(fleet, host)
-        passwords = {login: f"password-of-{login}" for login in fragments.logins(data)}
-        options = fragments.Options(today=TODAY, passwords=passwords, certificate="/etc/pmta/tls/own.pem")
-        keys = dict.fromkeys(fragments.keys_files(data), dkim.without_keys())
+        data = slices.slice_of(fleet, host)
+        passwords = {login: f"password-of-{login}" for login in ways_in.logins(data)}
+        options = slices.Options(today=TODAY, passwords=passwords, certificate="/etc/pmta/tls/own.pem")
+        keys = dict.fromkeys(slices.keys_files(data), dkim.without_keys())
         return {f"/etc/pmta/conf.d/{name}": text for name, text in {**fragments.files(data, options), **keys}.items()}
     return {
         f"/etc/{instance['name']}/{name}": text
         for instance in instances.instances(fleet, host)
-        for name, text in instances.files(instance, settings={}, known=()).items()
+        for name, text in postfix_files.files(instance, settings={}, known=()).items()
     }
 
 
 def shown(path, text):
     lines = [line for line in text.splitlines() if not line.startswith("mailops_slots_")]
-    if path.endswith(f"/{instances.SHARES}"):
+    if path.endswith(f"/{postfix_files.SHARES}"):
         lines = [line for line in lines if re.search(r"-(00|99) ", line)]
     return [f"===== {path}", *(line if len(line) <= 160 else f"{line[:157]}..." for line in lines), ""]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import slices
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.host import firewall
@@ -92,7 +92,7 @@ def let_in_by_the_engine(fleet, host):
             networks = [text.replace("[", "").replace("]", "") for text in instance["main_cf"]["mynetworks"].split()]
             yield int(instance["listen"][0].rpartition(":")[2]), networks, bool(instance["lmdb"]["logins"])
         return
-    data = fragments.slice_of(fleet, host)
+    data = slices.slice_of(fleet, host)
     everything = [*data["streams"], *data["forwards"]]
     for stream in data["streams"]:
         yield stream["port"], data["relay_networks"], bool(stream["logins"])

@@ -234,3 +234,63 @@ def test_a_policy_is_not_widened_beyond_a_limit_or_by_nonsense():
     assert allowed(spf.widened(new, policies.spf(scattered[:30])))[0] == {"192.0.2.1", *scattered[:30]}
     assert spf.widened(new, "v=spf1 nonsense") == new
     assert spf.widened(new, "v=spf1 -ip4:192.0.2.9 ?include:x.test ~all") == new
+
+
+@pytest.mark.parametrize("macro", ["%{d" + "9" * 4301 + "}", "%{d" + "9" * 3000 + "r}", "%{d1000}", "%{d000}"])
+def test_a_macro_of_many_digits_is_an_error_of_its_owner(macro):
+    found = ours(Zone({("a.example", "TXT"): [f"v=spf1 exists:{macro}.x.example -all"]}), "192.0.2.1", "a.example")
+    assert found.result == "permerror"
+
+
+def test_a_record_is_read_up_to_a_length():
+    def judged(length):
+        text = "v=spf1 ip4:192.0.2.1".ljust(length - 5) + " -all"
+        return ours(Zone({("a.example", "TXT"): [text]}), "192.0.2.1", "a.example")
+
+    assert judged(4096).result == "pass"
+    assert judged(4097).result == "permerror"
+    assert "has 4097 characters; 4096 are read" in judged(4097).why
+
+
+class Cut(str):
+    """Counts the characters that are searched for dots."""
+
+    looked = 0
+
+    def rstrip(self, *which):
+        return Cut(super().rstrip(*which))
+
+    def lower(self):
+        return Cut(super().lower())
+
+    def __getitem__(self, which):
+        return Cut(super().__getitem__(which))
+
+    def partition(self, separator):
+        Cut.looked += len(self)
+        return tuple(map(Cut, super().partition(separator)))
+
+
+@given(st.lists(st.integers(0, 63), min_size=1, max_size=60))
+def test_a_name_that_is_too_long_loses_labels_from_the_left(sizes):
+    text = ".".join("x" * size for size in sizes)
+    wanted = text.rstrip(".")
+    while len(wanted) > 253:
+        wanted = wanted.partition(".")[2]
+    check = spf._Check("192.0.2.1", "a@b.example", "b.example", Answers(Zone()))
+    assert check.expand(text, "b.example") == wanted
+
+
+def test_cutting_a_name_takes_no_longer_for_a_longer_one(monkeypatch):
+    monkeypatch.setattr(spf, "_MACRO", Expanded())
+    check = spf._Check("192.0.2.1", "a@b.example", "b.example", Answers(Zone()))
+    Cut.looked = 0
+    assert len(check.expand("a." * 100000 + "example", "b.example")) <= 253
+    assert Cut.looked <= 254
+
+
+class Expanded:
+    """In the place of the pattern of macros: a text without any."""
+
+    def sub(self, value, text):
+        return Cut(text)

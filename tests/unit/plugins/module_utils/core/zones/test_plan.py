@@ -262,11 +262,17 @@ def test_unknown_keys_are_keys_and_aliases_that_nobody_declares() -> None:
         RecordSet.of("_domainkey.example.com", "TXT", 60, ["o=-"]),
     ]
     wanted = Wanted((sets[0],), frozenset([sets[1].key]), (RecordSet.of(sets[2].name, "TXT", 60, []),))
-    assert zones.unknown_keys({each.key: each for each in sets}, wanted) == [
+    unknown = [
         "alias._domainkey.example.com",
         "old._domainkey.sub.example.com",
         "revoked._domainkey.example.com",
     ]
+    state = {each.key: each for each in sets}
+    marks = ownership.Marks(frozenset(ownership.mark(each.key, key) for each in sets[:3]))
+    written = apply(state, ownership.changes(state, ZONE, "us", marks))
+    assert zones.unknown_keys(ZONE, written, wanted, "us") == unknown
+    # A key that this owner has not written is not known for its name alone.
+    assert zones.unknown_keys(ZONE, written, wanted, "others") == sorted([*unknown, sets[1].name, sets[2].name])
 
 
 def test_equal_records_are_adopted_without_a_change() -> None:

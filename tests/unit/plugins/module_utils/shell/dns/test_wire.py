@@ -7,12 +7,14 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import dns.message
 import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+import dns.tsig
 import dns.update
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.shell.dns import wire as dnswire
@@ -28,7 +30,7 @@ def serve(answer: Callable[[bytes], list[bytes]], **keywords: str) -> dnswire.Pe
 
     def run() -> None:
         connection, _address = listener.accept()
-        with connection, listener:
+        with connection, listener, suppress(OSError):  # whoever has heard enough hangs up
             (length,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
             for wire in answer(connection.recv(length, socket.MSG_WAITALL)):
                 connection.sendall(struct.pack("!H", len(wire)) + wire)
@@ -142,3 +144,145 @@ def test_the_size_of_an_edit_is_never_too_small(old: int, new: int) -> None:
     if edit.added:
         message.update.append(dns.rrset.from_rdata_list(name, 60, edit.added))
     assert len(message.to_wire()) - 12 - len("example.com") - 6 <= dnswire.size_of(edit)
+
+
+KEYED = {"key_name": "k", "key_secret": SECRET}
+KEY = dns.tsig.Key("k", SECRET, "hmac-sha256")
+
+
+def stream(wire: bytes, signed: str) -> list[bytes]:
+    """A transfer of one record a message, SOA first and last; those are signed whose letter is ``s``.
+
+    A message ``f`` is forged: whoever sends it has no key, and the server knows nothing of it.
+    """
+    query = dns.message.from_wire(wire, keyring={KEY.name: KEY})
+    context = None
+    sent = []
+    for number, kind in enumerate(signed):
+        message = dns.message.make_response(query)
+        record = dns.rrset.from_text(f"{kind}{number}.example.com.", 60, "IN", "A", "192.0.2.1")
+        message.answer = [record] if kind == "f" else [SOA] if number in (0, len(signed) - 1) else [record]
+        if number == 1 and signed[0] == "f":
+            message.answer = [SOA, record]
+        if kind == "s":
+            sent.append(message.to_wire(multi=True, tsig_ctx=context))
+            context = message.tsig_ctx
+            continue
+        message.tsig = None
+        sent.append(message.to_wire())
+        if kind == "u" and context:
+            context.update(sent[-1])
+    return sent
+
+
+def keyed(signed: str) -> list[str]:
+    return [each.name for each in dnswire.transfer(serve(lambda wire: stream(wire, signed), **KEYED), "example.com")]
+
+
+@pytest.mark.parametrize("signed", ["sss", "sus", "s" + "u" * 99 + "s", "s" + "u" * 99 + "s" + "u" * 99 + "s"])
+def test_a_transfer_may_leave_99_messages_unsigned(signed: str) -> None:
+    assert len(keyed(signed)) == len(signed) - 2
+
+
+@pytest.mark.parametrize(
+    ("signed", "why"),
+    [
+        ("fss", "is not signed"),  # before the first one
+        ("ffs", "is not signed"),
+        ("uss", "is not signed"),
+        ("uuu", "is not signed"),
+        ("sfs", "cannot be read: BadSignature"),  # between two
+        ("ssfs", "cannot be read: BadSignature"),
+        ("su", "does not end with a signature"),
+        ("ssu", "does not end with a signature"),
+        ("s" + "u" * 100 + "s", "is not signed"),
+    ],
+)
+def test_who_has_no_key_adds_nothing_to_a_transfer(signed: str, why: str) -> None:
+    with pytest.raises(dnswire.AnswerLost, match=why):
+        keyed(signed)
+
+
+@pytest.mark.parametrize("code", ["NOERROR", "REFUSED", "NXRRSET"])
+def test_an_unsigned_no_is_believed_no_more_than_a_yes(code: str) -> None:
+    def answer(wire: bytes) -> list[bytes]:
+        message = reply(wire, dns.rcode.from_text(code))
+        message.tsig = None
+        return [message.to_wire()]
+
+    with pytest.raises(dnswire.AnswerLost, match=code):
+        dnswire.update(serve(answer, **KEYED), "example.com", [])
+    with pytest.raises(dnswire.AnswerLost, match=code):
+        dnswire.transfer(serve(answer, **KEYED), "example.com")
+
+
+@pytest.mark.parametrize("code", ["REFUSED", "NXRRSET"])
+def test_a_signed_no_is_believed(code: str) -> None:
+    def answer(wire: bytes) -> list[bytes]:
+        message = dns.message.make_response(dns.message.from_wire(wire, keyring={KEY.name: KEY}))
+        message.set_rcode(dns.rcode.from_text(code))
+        return [message.to_wire()]
+
+    with pytest.raises(dnswire.Refused, match=code):
+        dnswire.update(serve(answer, **KEYED), "example.com", [])
+    with pytest.raises(dnswire.Refused, match=code):
+        dnswire.transfer(serve(answer, **KEYED), "example.com")
+
+
+class Endless:
+    """A connection on which records of a transfer come for ever, each message after ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+        self.limits: list[float] = []
+        self.messages = 0
+        self.waiting = b""
+
+    def __enter__(self) -> Endless:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def settimeout(self, seconds: float) -> None:
+        self.limits.append(seconds)
+
+    def sendall(self, data: bytes) -> None:
+        self.query = data[2:]
+
+    def recv(self, count: int) -> bytes:
+        if not self.waiting:
+            if self.messages > 1000:
+                pytest.fail("it goes on and on")
+            message = reply(self.query)
+            message.answer = [dns.rrset.from_text(f"a{self.messages}.example.com.", 60, "IN", "A", "192.0.2.1")]
+            wire = message.to_wire()
+            self.waiting = struct.pack("!H", len(wire)) + wire
+            self.messages += 1
+            self.now += self.seconds
+        part, self.waiting = self.waiting[:count], self.waiting[count:]
+        return part
+
+
+def test_a_transfer_without_an_end_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Endless(1.0)
+    monkeypatch.setattr(dnswire, "_connected", lambda _peer: server)
+    monkeypatch.setattr(dnswire, "time", server)
+    with pytest.raises(dnswire.AnswerLost, match="not all of it came in 60 seconds"):
+        dnswire.transfer(dnswire.Peer("192.0.2.1", timeout_seconds=10.0), "example.com")
+    assert server.messages == 60
+    assert max(server.limits) == 10.0  # a wait is not shorter after a long one
+    assert min(server.limits) == 1.0  # and none goes beyond the deadline
+
+
+def test_a_transfer_without_an_end_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Endless(0.0)
+    monkeypatch.setattr(dnswire, "_connected", lambda _peer: server)
+    monkeypatch.setattr(dnswire, "_MAX_ANSWERS", 1000)
+    with pytest.raises(dnswire.AnswerLost, match="more than 1000 bytes"):
+        dnswire.transfer(dnswire.Peer("192.0.2.1"), "example.com")
+    assert 10 < server.messages < 1000 / 20

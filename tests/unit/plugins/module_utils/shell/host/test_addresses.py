@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix.port import Postfix
 from ansible_collections.mailops.mta.plugins.module_utils.shell.host import addresses
 
 
@@ -40,7 +41,7 @@ def kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(addresses, "BATCH", str(tmp_path / "etc/addresses"))
     monkeypatch.setattr(addresses, "UNIT_PATH", str(tmp_path / "unit"))
     monkeypatch.setattr(addresses, "DROP_IN", str(tmp_path / "drop-in"))
-    monkeypatch.setattr(addresses, "_MASTER_FILES", str(tmp_path / "postfix*/master.cf"))
+    monkeypatch.setattr(Postfix, "configuration", (str(tmp_path / "postfix*/master.cf"),))
     monkeypatch.setattr(addresses, "_SYSTEMD", str(tmp_path / "nowhere"))
     monkeypatch.setattr(addresses.shutil, "which", lambda name, path: "/sbin/ip")
     pretended.root = tmp_path

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 from collections.abc import Callable
@@ -188,3 +189,31 @@ def test_an_answer_that_trickles_ends() -> None:
     with pytest.raises(httpclient.AnswerLost, match="not all of the answer came in 360 seconds"):
         httpclient.HttpClient(url, {}, timeout_seconds=60.0, make_timer=make).request("GET", "/")
     assert [(alarm.seconds, alarm.state) for alarm in alarms] == [(360.0, "cancelled")]
+
+
+@pytest.mark.parametrize("header", ["", "Connection: close\r\n"])
+def test_the_time_limit_cuts_an_answer_that_is_the_last_one_too(header: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``http.client`` forgets the socket of a connection that is to be closed, before the body has come."""
+    alarms: list[Alarm] = []
+    seen: list[bytes] = []
+    ours, theirs = socket.socketpair()
+    theirs.sendall(f"HTTP/1.1 200 OK\r\n{header}Content-Length: 2\r\n\r\nok".encode())
+    theirs.setblocking(False)
+
+    def make(seconds: float, ring: Callable[[], None]) -> Any:
+        alarms.append(Alarm(seconds, ring))
+        return alarms[-1]
+
+    def read(answer: http.client.HTTPResponse, amount: int) -> bytes:
+        alarms[0].ring()
+        seen.extend((theirs.recv(65536), theirs.recv(1)))  # the request, and then its end
+        return whole(answer, amount)
+
+    whole = http.client.HTTPResponse.read
+    monkeypatch.setattr(http.client.HTTPResponse, "read", read)
+    client = httpclient.HttpClient("http://127.0.0.1:1", {}, make_timer=make)
+    client._connection.sock = ours
+    with theirs, pytest.raises(httpclient.AnswerLost, match="not all of the answer came"):
+        client.request("GET", "/")
+    assert seen[0].startswith(b"GET / ")
+    assert seen[1] == b""

@@ -200,3 +200,21 @@ def test_what_mod_md_says_is_told(tmp_path, monkeypatch):
         assert policy_host.acme_detail(HOST) == "it has not been asked yet"
     job.write_text('{"log": {"entries": [{"type": "message-errored"}, {"type": "progress", "detail": "no answer"}]}}')
     assert policy_host.acme_detail(HOST) == "no answer"
+
+
+UNASKED = "it has not been asked yet"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"log": {"entries": [{"type": "progress", "detail": {}}, {"type": "progress", "detail": "x"}]}}', "x"),
+        ('{"log": {"entries": [{"type": "progress", "detail": [1]}, {"type": "progress"}]}}', UNASKED),
+        ('{"log": {"entries": [7]}}', UNASKED),
+        ('{"log": []}', UNASKED),
+        ("[" * 200000, UNASKED),
+    ],
+)
+def test_what_mod_md_wrote_in_another_shape_ends_no_run(text, shown, monkeypatch):
+    monkeypatch.setattr(policy_host.files, "read", lambda _path: text)
+    assert policy_host.acme_detail(HOST) == shown

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import instances
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.engine import NOTHING, RELOAD, RESTART
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.postfix import files, instances, parts
 from ansible_collections.mailops.mta.plugins.module_utils.core.fleet import parse
 from ansible_collections.mailops.mta.plugins.module_utils.core.model import Address
 from hypothesis import given
@@ -77,7 +78,7 @@ def instance(fleet, host, name):
 
 
 def texts(data, **more):
-    return instances.files(data, **{"settings": {}, "known": KNOWN, **more})
+    return files.files(data, **{"settings": {}, "known": KNOWN, **more})
 
 
 @pytest.mark.parametrize("name", ["postfix-bulk", "postfix-front"])
@@ -85,7 +86,7 @@ def test_an_instance_looks_as_it_did(fleet, name):
     picture = []
     for file, text in texts(instance(fleet, "mta1", name)).items():
         lines = [line for line in text.splitlines() if not line.startswith("mailops_slots_")]
-        if file == instances.SHARES:
+        if file == files.SHARES:
             lines = [line for line in lines if re.search(r"-(00|74|75|99) ", line)]
         picture += [f"===== {file}", *(line[:200] for line in lines)]
     path = GOLDEN / f"{name}.txt"
@@ -154,7 +155,7 @@ def test_a_stranger_is_refused_before_the_recipient_and_again_at_data(fleet, nam
         assert client[0] == "permit_mynetworks"
         assert " static:{521 5.7.1 " in client[1]
     limit = int(settings["smtpd_client_connection_count_limit"])
-    assert limit == (instances.STRANGER_CONNECTIONS if logins else 0)
+    assert limit == (parts.STRANGER_CONNECTIONS if logins else 0)
 
 
 RECEIVED = (
@@ -209,7 +210,7 @@ def shares_of(**holders):
 )
 def test_no_slot_is_drawn_whose_service_is_not_there_yet(before, after, interim):
     running = "a unix - - n - - smtp\na2 unix - - n - - smtp\n"
-    assert instances.interim_shares(shares_of(**before), shares_of(**after), running) == shares_of(**interim)
+    assert files.interim_shares(shares_of(**before), shares_of(**after), running) == shares_of(**interim)
 
 
 def test_a_new_address_gets_nothing_before_the_reload_and_its_share_after(fleet):
@@ -218,10 +219,10 @@ def test_a_new_address_gets_nothing_before_the_reload_and_its_share_after(fleet)
     document["receivers"] = {"partner": {"domains": ["partner.example.org"]}}
     before = texts(instance(fleet, "mta1", "postfix-bulk"))
     after = texts(instance(parse.parse(document)[0], "mta1", "postfix-bulk"))
-    services = {block.service for block in instances.blocks(before["master.cf"])}
+    services = {block.service for block in files.blocks(before["master.cf"])}
     interim = dict(
         line.split(" ", 1)
-        for line in instances.interim_shares(before["shares"], after["shares"], before["master.cf"]).splitlines()
+        for line in files.interim_shares(before["shares"], after["shares"], before["master.cf"]).splitlines()
     )
     wanted = dict(line.split(" ", 1) for line in after["shares"].splitlines())
     assert set(interim) == set(wanted)
@@ -258,7 +259,7 @@ def test_a_change_of_shares_needs_no_reload(fleet):
     moved = {**data, "shares": {group: dict(reversed(list(held.items()))) for group, held in data["shares"].items()}}
     before, after = texts(data), texts(moved)
     assert before != after
-    assert instances.effort(before, after, instances.lmdb_names(data)) == instances.NOTHING
+    assert files.effort(before, after, files.lmdb_names(data)) == NOTHING
 
 
 def test_a_change_of_settings_needs_a_reload_and_of_protocols_a_restart(fleet):
@@ -266,12 +267,12 @@ def test_a_change_of_settings_needs_a_reload_and_of_protocols_a_restart(fleet):
     before = texts(data)
     reloaded = texts(data, settings={"queue_run_delay": "10s"})
     restarted = texts(data, settings={"inet_protocols": "ipv4"})
-    tables = instances.lmdb_names(data)
-    assert instances.effort(before, before, tables) == instances.NOTHING
-    assert instances.effort(before, reloaded, tables) == instances.RELOAD
-    assert instances.effort(before, restarted, tables) == instances.RESTART
+    tables = files.lmdb_names(data)
+    assert files.effort(before, before, tables) == NOTHING
+    assert files.effort(before, reloaded, tables) == RELOAD
+    assert files.effort(before, restarted, tables) == RESTART
     shuffled = {**before, "senders.pcre": "".join(reversed(before["senders.pcre"].splitlines(keepends=True)))}
-    assert instances.effort(before, shuffled, tables) == instances.RELOAD  # the order of a pcre table has a meaning
+    assert files.effort(before, shuffled, tables) == RELOAD  # the order of a pcre table has a meaning
 
 
 def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet):
@@ -283,13 +284,13 @@ def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet)
     before = texts(whole)
 
     def step(current, now):
-        retired = instances.retire(current["master.cf"], less, now=now, patience_seconds=600)
-        kept = instances.retired_settings(current["main.cf"], retired)
+        retired = files.retire(current["master.cf"], less, now=now, patience_seconds=600)
+        kept = files.retired_settings(current["main.cf"], retired)
         return texts(less, settings=kept, retired=retired)
 
     first = step(before, 1000)
     assert gone in first["master.cf"]
-    assert instances.effort(before, first, instances.lmdb_names(less)) == instances.NOTHING
+    assert files.effort(before, first, files.lmdb_names(less)) == NOTHING
     assert step(first, 1001) == first == step(first, 1599)
     last = step(first, 1600)
     assert gone not in last["master.cf"]
@@ -299,7 +300,7 @@ def test_a_removed_address_stays_without_a_reload_and_goes_after_its_time(fleet)
 
 def test_a_drained_instance_keeps_everything_but_its_listeners(fleet):
     master_cf = texts(instance(fleet, "mta1", "postfix-bulk"))["master.cf"]
-    before, after = instances.blocks(master_cf), instances.blocks(instances.without_listeners(master_cf))
+    before, after = files.blocks(master_cf), files.blocks(files.without_listeners(master_cf))
     kept = [block for block in before if block.type != "inet"]
     assert [block.service for block in after] == [block.service for block in kept]
     assert len(after) < len(before)
@@ -311,7 +312,7 @@ def test_a_drained_instance_keeps_everything_but_its_listeners(fleet):
 
 def test_bound_addresses_are_found(fleet):
     master_cf = texts(instance(fleet, "mta1", "postfix-bulk"))["master.cf"]
-    assert {names.address(ip) for ip in instances.bound_addresses(master_cf)} == {
+    assert {names.address(ip) for ip in files.bound_addresses(master_cf)} == {
         "203.0.113.20",
         "203.0.113.21",
         "2001:db8::20",

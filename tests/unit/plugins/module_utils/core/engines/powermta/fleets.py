@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import checks, slices, ways_in
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.includes import load
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import (
     Directive,
     Section,
-    load,
     parse,
     sections,
     values,
@@ -102,14 +102,14 @@ def password(login: str) -> str:
 
 def fragments(fleet: Fleet, host: str, **more: Any) -> dict[str, str]:
     """What a host runs with, its keys as well, which the role dkim brings."""
-    data = powermta.slice_of(fleet, host)
-    given = {"today": TODAY, "passwords": {login: password(login) for login in powermta.logins(data)}, **more}
+    data = slices.slice_of(fleet, host)
+    given = {"today": TODAY, "passwords": {login: password(login) for login in ways_in.logins(data)}, **more}
     keys = {
-        powermta.keys_file(domain): f"domain-key s1,{domain},/etc/pmta/dkim/keys/s1._domainkey.{domain}.00000000.key\n"
+        slices.keys_file(domain): f"domain-key s1,{domain},/etc/pmta/dkim/keys/s1._domainkey.{domain}.00000000.key\n"
         for stream in data["streams"]
         for domain in stream["domains"]
     }
-    texts = powermta.files(data, powermta.Options(**given))
+    texts = powermta.files(data, slices.Options(**given))
     return {**texts, powermta.DKIM: "# state 1 of the key store\n", **keys}
 
 
@@ -174,7 +174,7 @@ class Picture:
             *_more, way, target = words(rule.value)
             if way == "call-to:":
                 yield from self.of_list(target)
-            elif target != f"virtual-mta={powermta.REFUSED}":
+            elif target != f"virtual-mta={ways_in.REFUSED}":
                 yield target.partition("virtual-mta=")[2]
 
     def says(self, source: str, name: str) -> Optional[str]:

@@ -9,7 +9,7 @@ from typing import Optional
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.dkim.installed import SigningKey
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, effort, syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim, effort, includes, syntax
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import tree as powermta_tree
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.dkim import Choice, Keys, Reference
 from hypothesis import given
@@ -45,7 +45,7 @@ def of_one_stream(files: dict[str, str]) -> powermta_tree.Tree:
     names = sorted((name for name in files if name.endswith(".keys")), key=len, reverse=True)
     texts = {f"/c/{name}": text for name, text in files.items()}
     lines = "".join(f"    include /c/{name}\n" for name in names)
-    document = syntax.load({"/c/config": f"<virtual-mta v>\n{lines}</virtual-mta>\n", **texts}, "/c/config")
+    document = includes.load({"/c/config": f"<virtual-mta v>\n{lines}</virtual-mta>\n", **texts}, "/c/config")
     assert document.findings == ()
     return powermta_tree.build(document.nodes, "/c/config")
 

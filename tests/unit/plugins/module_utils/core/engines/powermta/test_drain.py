@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import slices
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.drain import POOL_END, draining
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import sections, values
 from ansible_collections.mailops.mta.tests.unit.plugins.module_utils.core.engines.powermta.fleets import (
@@ -85,7 +86,7 @@ def test_it_keeps_the_settings_of_its_pool():
     gone = next(one for one in written(first, "virtual-mta") if one.argument == GONE)
     assert [line.value for line in values(gone.body, "rewrite-list")] == ["bulk"]
     assert [line.value.rpartition("/")[2] for line in values(gone.body, "include")] == [
-        powermta.keys_file(domain) for domain in ("letters.example.com", "news.example.com")
+        slices.keys_file(domain) for domain in ("letters.example.com", "news.example.com")
     ]
 
 

@@ -14,6 +14,11 @@ import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core import names
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines import admission, receivers
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import fragments as powermta
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import (
+    slices,
+    spelling,
+    ways_in,
+)
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.effort import holds_secret
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.syntax import sections, unquoted, values
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.values import rate
@@ -62,7 +67,7 @@ def test_every_address_is_a_virtual_mta_of_one_pool_and_says_its_name(document):
         members = [member for pool in seen.pools.values() for member in pool]
         assert len(members) == len(set(members))
         wanted = {
-            powermta.virtual_mta(address): [(ip, address.ehlo) for ip in address.ips]
+            slices.virtual_mta(address): [(ip, address.ehlo) for ip in address.ips]
             for stream in fleet.streams_on(name)
             for address in stream.addresses_on(name)
         }
@@ -108,8 +113,8 @@ def test_the_front_listener_leads_each_name_to_its_stream(document):
         default = fleet.streams[fleet.front.default]
         for found in (seen.routed("front", {"From": f"a@{default.domain}"}), seen.says("front", "default-virtual-mta")):
             assert_leads_to(fleet, name, seen, found, default)
-        assert seen.routed("front", {"X-Binding": "none", "From": f"a@{default.domain}"}) == powermta.REFUSED
-        assert seen.routed("front", {"X-Binding": "", "From": f"a@{default.domain}"}) == powermta.REFUSED
+        assert seen.routed("front", {"X-Binding": "none", "From": f"a@{default.domain}"}) == ways_in.REFUSED
+        assert seen.routed("front", {"X-Binding": "", "From": f"a@{default.domain}"}) == ways_in.REFUSED
         assert seen.says("front", "process-x-virtual-mta") == "no"
         assert "remove-header X-Binding" in texts[powermta.HOST]
 
@@ -134,17 +139,17 @@ def test_no_way_in_takes_the_from_domain_of_another_stream(document):
     for fleet, name, texts in hosts_of(document):
         seen = picture(texts)
         for source in {*seen.listeners.values(), *seen.users.values()} - {"inbound-bounces", "takes-nothing"}:
-            if source == powermta.REFUSED:
+            if source == ways_in.REFUSED:
                 assert seen.says(source, "smtp-service") == "no"
                 continue
             for chosen, other in itertools.product(["", *fleet.streams], fleet.streams.values()):
                 headers = {"From": f'"a@b" <x@{other.domain}>', **({"X-Binding": chosen} if chosen else {})}
                 found = seen.routed(source, headers)
-                if found != powermta.REFUSED:
+                if found != ways_in.REFUSED:
                     assert_leads_to(fleet, name, seen, found, other)
-            assert seen.routed(source, {"From": "ceo@elsewhere.test"}) == powermta.REFUSED
-            assert seen.routed(source, {}) == powermta.REFUSED
-        assert seen.hops.get(powermta.REFUSED) in (None, ["[127.0.0.2]:2599"])
+            assert seen.routed(source, {"From": "ceo@elsewhere.test"}) == ways_in.REFUSED
+            assert seen.routed(source, {}) == ways_in.REFUSED
+        assert seen.hops.get(ways_in.REFUSED) in (None, ["[127.0.0.2]:2599"])
 
 
 @FEW
@@ -159,7 +164,7 @@ def test_a_login_decides_whatever_the_header_says(document):
             for other in fleet.streams.values():
                 found = seen.routed(source, {**author, "X-Binding": other.name})
                 refused = other is not own and fleet.front is not None
-                assert (found == powermta.REFUSED) is refused, (login, other.name, found)
+                assert (found == ways_in.REFUSED) is refused, (login, other.name, found)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,7 @@ def test_each_virtual_mta_has_the_keys_of_its_stream_and_no_other(document):
     for fleet, name, texts in hosts_of(document):
         assert not [file for file, text in texts.items() if file.endswith(".conf") and "domain-key" in text]
         wanted = {
-            powermta.virtual_mta(address): sorted(map(powermta.keys_file, stream.domains))
+            slices.virtual_mta(address): sorted(map(slices.keys_file, stream.domains))
             for stream in fleet.streams_on(name)
             for address in stream.addresses_on(name)
         }
@@ -293,9 +298,9 @@ def test_the_right_to_relay_is_of_clients_and_logins_and_of_no_port(document):
 @given(documents())
 def test_passwords_stand_in_one_file(document):
     for fleet, name, texts in hosts_of(document):
-        data = powermta.slice_of(fleet, name)
-        assert set(picture(texts).users) == set(powermta.logins(data))
-        for login in powermta.logins(data):
+        data = slices.slice_of(fleet, name)
+        assert set(picture(texts).users) == set(ways_in.logins(data))
+        for login in ways_in.logins(data):
             assert {file for file, text in texts.items() if password(login) in text} == {powermta.USERS}
         assert {name for name, text in texts.items() if holds_secret(text)} <= {powermta.USERS}
 
@@ -304,12 +309,12 @@ def test_passwords_stand_in_one_file(document):
 @given(documents())
 def test_the_slice_survives_json_and_a_second_rendering_is_the_same(document):
     for fleet, name, texts in hosts_of(document):
-        data = json.loads(json.dumps(powermta.slice_of(fleet, name)))
-        assert data == powermta.slice_of(fleet, name)
-        passwords = {login: password(login) for login in powermta.logins(data)}
-        again = powermta.files(data, powermta.Options(today=TODAY, passwords=passwords))
+        data = json.loads(json.dumps(slices.slice_of(fleet, name)))
+        assert data == slices.slice_of(fleet, name)
+        passwords = {login: password(login) for login in ways_in.logins(data)}
+        again = powermta.files(data, slices.Options(today=TODAY, passwords=passwords))
         assert again == {
-            file: text for file, text in texts.items() if file != powermta.DKIM and not file.endswith(powermta.KEYS_END)
+            file: text for file, text in texts.items() if file != powermta.DKIM and not file.endswith(slices.KEYS_END)
         }
 
 
@@ -337,7 +342,7 @@ def test_every_password_that_is_accepted_reads_back(secret):
     ],
 )
 def test_what_an_address_does_follows_from_share_and_day(share, warmup_from, what):
-    assert powermta.state({"share": share, "warmup_from": warmup_from}, 3, datetime.date(2026, 11, 10)) == what
+    assert slices.state({"share": share, "warmup_from": warmup_from}, 3, datetime.date(2026, 11, 10)) == what
 
 
 def test_addresses_that_send_nothing_new_stand_apart_with_the_same_limits():
@@ -405,7 +410,7 @@ def test_a_host_without_streams_listens_on_no_outer_address():
 
 @given(st.integers(0, 3600))
 def test_a_delay_is_never_shorter_than_asked_for(seconds):
-    said = powermta._rate(seconds)
+    said = spelling.rate(seconds)
     if not seconds:
         assert said == "unlimited"
         return
@@ -417,7 +422,7 @@ def test_a_delay_is_never_shorter_than_asked_for(seconds):
 @given(st.integers(1, 10**7))
 def test_an_interval_says_the_same_seconds(seconds):
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    said = powermta._interval(seconds)
+    said = spelling.interval(seconds)
     assert int(said[:-1]) * units[said[-1]] == seconds
 
 
@@ -482,8 +487,8 @@ def test_answers_fall_into_their_category(answer, category):
 
 
 def test_a_number_sign_and_a_slash_stay_in_a_regular_expression():
-    assert powermta._regex("a#b/c") == r"/a\x23b\/c/"
-    assert powermta._regex(r"a\/b") == r"/a\/b/"
+    assert spelling.regex("a#b/c") == r"/a\x23b\/c/"
+    assert spelling.regex(r"a\/b") == r"/a\/b/"
 
 
 def test_what_the_fleet_file_says_of_engines_is_kept():

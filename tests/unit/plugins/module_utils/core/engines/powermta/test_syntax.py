@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import syntax
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import includes, syntax, writing
 from ansible_collections.mailops.mta.plugins.module_utils.core.finding import ERROR, WARNING
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -61,11 +61,13 @@ def bare(nodes):
 
 
 DIRECTIVES = st.one_of(
-    st.builds(lambda name, words: _built(syntax.directive, name, *words), NAMES, st.lists(WORDS, max_size=3)),
-    st.builds(lambda name, regex: syntax.directive(name, regex, "x=y"), st.sampled_from(("reply", "rcpt-to")), REGEXES),
-    st.builds(lambda regex: syntax.directive(regex, "bad-mailbox"), REGEXES),
+    st.builds(lambda name, words: _built(writing.directive, name, *words), NAMES, st.lists(WORDS, max_size=3)),
+    st.builds(
+        lambda name, regex: writing.directive(name, regex, "x=y"), st.sampled_from(("reply", "rcpt-to")), REGEXES
+    ),
+    st.builds(lambda regex: writing.directive(regex, "bad-mailbox"), REGEXES),
 ).filter(_is_there)
-REMARKS = st.builds(lambda text: _built(syntax.remark, text), st.text(max_size=20)).filter(_is_there)
+REMARKS = st.builds(lambda text: _built(writing.remark, text), st.text(max_size=20)).filter(_is_there)
 TAGS = st.sampled_from(("domain", "virtual-mta", "source", "pattern-list", "smtp-user", "acct-file"))
 
 
@@ -74,14 +76,14 @@ def _sections(bodies):
 
     def make(tag, argument, body):
         kept = [node for node in body if not (isinstance(node, syntax.Section) and node.key == tag)]
-        return _built(syntax.section, tag, argument, kept)
+        return _built(writing.section, tag, argument, kept)
 
     return st.builds(make, TAGS, WORDS, st.lists(bodies, max_size=4)).filter(_is_there)
 
 
 RULES = st.builds(
-    lambda name, regex, inner: syntax.section(
-        "pattern-list", "p", [syntax.section("pattern-list", f"{name} {regex}", inner), *inner]
+    lambda name, regex, inner: writing.section(
+        "pattern-list", "p", [writing.section("pattern-list", f"{name} {regex}", inner), *inner]
     ),
     st.sampled_from(("mail-from", "rcpt-to")),
     REGEXES,
@@ -95,12 +97,12 @@ NODES = st.lists(st.one_of(st.recursive(LEAVES, _sections, max_leaves=12), RULES
 @example("\ufeff<domain *>\r\n  dkim-sign yes # now\r\n</domain *>")
 @example("<pattern-list p>\nmail-from /a/ <pattern-list>\nrcpt-to /b/ virtual-mta=x\n</pattern-list>\n</pattern-list>")
 def test_no_text_is_lost(text):
-    assert syntax.text(syntax.parse(text).nodes) == text
+    assert writing.text(syntax.parse(text).nodes) == text
 
 
 @given(NODES)
 def test_what_is_built_is_read_back_as_it_was(nodes):
-    document = syntax.parse(syntax.text(nodes))
+    document = syntax.parse(writing.text(nodes))
     assert document.nodes == nodes
     assert document.findings == ()
 
@@ -139,7 +141,7 @@ def test_a_line_that_is_not_understood_is_a_finding(text):
 @given(st.lists(st.one_of(RIGHT_LINES, PIECES), max_size=8).map("\n".join))
 def test_what_has_no_finding_means_the_same_in_canonical_form(text):
     document = syntax.parse(text)
-    again = syntax.parse(syntax.text(bare(document.nodes)))
+    again = syntax.parse(writing.text(bare(document.nodes)))
     if not document.findings:
         assert again.nodes == document.nodes
         assert again.findings == ()
@@ -148,19 +150,19 @@ def test_what_has_no_finding_means_the_same_in_canonical_form(text):
 @given(TEXTS, TEXTS)
 def test_includes_lose_nothing_and_end(first, second):
     files = {"/etc/pmta/config": f"include a\n{first}", "/etc/pmta/a": f"seen 1\n{second}\ninclude config\n"}
-    assert syntax.load(files).nodes[0] == syntax.directive("seen", 1)
+    assert includes.load(files).nodes[0] == writing.directive("seen", 1)
 
 
 @given(st.text())
 @example("${x")
 def test_a_quoted_value_is_one_word_with_the_same_meaning(value):
-    quoted = _built(syntax.quoted, value)
+    quoted = _built(writing.quoted, value)
     if quoted is None:
         assert re.search(r"[#{]|<%", value) or not value.isprintable()
         return
     assert syntax.words(f"a {quoted} b") == ("a", quoted, "b")
     assert syntax.unquoted(quoted) == value
-    assert syntax.directive("command", quoted).value == quoted
+    assert writing.directive("command", quoted).value == quoted
 
 
 def test_words():
@@ -194,17 +196,17 @@ def test_a_file_is_read_as_a_tree():
     (host,) = syntax.values(mta.body, "smtp-source-host")
     assert syntax.words(host.value) == ("203.0.113.10", "mta1.example.test")
     (domain,) = syntax.sections(mta.body, "domain")
-    assert domain.body == (syntax.directive("dkim-sign", True),)
+    assert domain.body == (writing.directive("dkim-sign", True),)
 
 
 def test_built_nodes_are_printed_with_an_indent():
     nodes = [
-        syntax.remark("one stream"),
-        syntax.section("source", "bulk", [syntax.directive("process-x-virtual-mta", False), syntax.remark("")]),
-        syntax.section("dns", "", []),
+        writing.remark("one stream"),
+        writing.section("source", "bulk", [writing.directive("process-x-virtual-mta", False), writing.remark("")]),
+        writing.section("dns", "", []),
     ]
     assert (
-        syntax.text(nodes) == "# one stream\n<source bulk>\n    process-x-virtual-mta no\n\n</source>\n<dns>\n</dns>\n"
+        writing.text(nodes) == "# one stream\n<source bulk>\n    process-x-virtual-mta no\n\n</source>\n<dns>\n</dns>\n"
     )
 
 
@@ -214,7 +216,7 @@ def test_a_list_of_domains_goes_on_after_a_comma():
     assert macro.value == "yahoo yahoo.com, ymail.com, rocketmail.com"
     assert macro.source.count("\n") == 4
     assert other.key == "max-smtp-out"
-    assert syntax.text([syntax.Directive(macro.name, macro.value)]) == f"domain-macro {macro.value}\n"
+    assert writing.text([syntax.Directive(macro.name, macro.value)]) == f"domain-macro {macro.value}\n"
 
 
 def test_rules_within_rules():
@@ -223,7 +225,7 @@ def test_rules_within_rules():
     (rules,) = document.nodes
     (inner,) = rules.body
     assert (inner.key, inner.argument) == ("pattern-list", "mail-from /a b/")
-    assert inner.body == (syntax.directive("*", "virtual-mta=x"),)
+    assert inner.body == (writing.directive("*", "virtual-mta=x"),)
     assert not document.findings
 
 
@@ -318,17 +320,17 @@ def test_what_is_right_is_no_finding(text):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: syntax.directive("password", "a#b"),
-        lambda: syntax.directive("password", "a\nb"),
-        lambda: syntax.directive("command", '"open'),
-        lambda: syntax.directive("dkim-sign", "yes </domain>"),
-        lambda: syntax.directive("two words"),
-        lambda: syntax.directive("reply", "/open"),
-        lambda: syntax.section("domain", "a>", ()),
-        lambda: syntax.section("domain", "a#b", ()),
-        lambda: syntax.remark("a\nb"),
-        lambda: syntax.quoted("a#b"),
-        lambda: syntax.quoted("a\nb"),
+        lambda: writing.directive("password", "a#b"),
+        lambda: writing.directive("password", "a\nb"),
+        lambda: writing.directive("command", '"open'),
+        lambda: writing.directive("dkim-sign", "yes </domain>"),
+        lambda: writing.directive("two words"),
+        lambda: writing.directive("reply", "/open"),
+        lambda: writing.section("domain", "a>", ()),
+        lambda: writing.section("domain", "a#b", ()),
+        lambda: writing.remark("a\nb"),
+        lambda: writing.quoted("a#b"),
+        lambda: writing.quoted("a\nb"),
     ],
 )
 def test_what_no_line_can_carry_is_refused(make):
@@ -374,7 +376,7 @@ def test_no_text_takes_more_than_its_share_of_time(piece):
     begin = time.process_time()
     for start in ("", 'x "', "reply /", "<domain "):
         text = start + piece * (20_000 // len(piece))
-        document = syntax.load({"/etc/pmta/config": text})
+        document = includes.load({"/etc/pmta/config": text})
         assert len(document.findings) <= len(text)
         syntax.words(text)
     assert time.process_time() - begin < 5  # a thirtieth of it; what runs beside this costs none of it
@@ -405,7 +407,7 @@ def test_includes_stand_in_their_place():
         "/etc/pmta/conf.d/deep/10.conf": "never 0\n",
         "/srv/rights": "log-data no\n",
     }
-    document = syntax.load(files)
+    document = includes.load(files)
     assert document.findings == ()
     *plain, source, last = document.nodes
     assert [(node.name, str(node.place)) for node in (*plain, *source.body, last)] == [
@@ -436,7 +438,7 @@ def test_includes_stand_in_their_place():
     ],
 )
 def test_an_include_that_cannot_be_is_a_finding(files, where, found, severity):
-    (finding,) = syntax.load(files).findings
+    (finding,) = includes.load(files).findings
     assert finding.where.startswith(where)
     assert found in finding.found
     assert finding.severity == severity
@@ -445,5 +447,5 @@ def test_an_include_that_cannot_be_is_a_finding(files, where, found, severity):
 def test_includes_that_would_grow_without_end_do_not():
     files = {f"/etc/pmta/{n}": f"include {n + 1}\ninclude {n + 1}\n" for n in range(60)}
     files["/etc/pmta/config"] = "include 0\n"
-    document = syntax.load(files)
+    document = includes.load(files)
     assert any("more than" in finding.found for finding in document.findings)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta import dkim
-from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.fragments import keys_file
+from ansible_collections.mailops.mta.plugins.module_utils.core.engines.powermta.slices import keys_file
 from ansible_collections.mailops.mta.plugins.module_utils.shell.engines.powermta import configuration
 
 DOMAINS = ("sub.a.test", "a.test", "b.test", "c.test")  # of the one virtual MTA, in the order that PowerMTA needs
