@@ -22,14 +22,8 @@ description:
   - A fleet that is refused ends the run with exit code 4, whatever Ansible's settings are. Where the line C(plugin) is
     missing or wrong, Ansible itself only warns, unless C(any_unparsed_is_failed=true) is set.
   - Needs ansible-core 2.19 or newer.
-options:
-  plugin:
-    description: Must be V(mailops.mta.fleet).
-    type: str
-    required: true
-    choices: [mailops.mta.fleet]
-notes:
-  - The keys of the fleet file are explained in C(docs/fleet.md) of the collection.
+  - The page C(docs/fleet.md) of the collection explains what the options below mean together.
+extends_documentation_fragment: [mailops.mta.fleet.keys]
 """
 
 EXAMPLES = r"""

@@ -1,7 +1,9 @@
 # Copyright (c) the mailops.mta authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lint what people read: documentation of plugins and roles, links between pages, changelog fragments."""
+"""Lint what people read: documentation of plugins and roles, links between pages, keys of the fleet file, changelog
+fragments.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+import fleet_keys
 import workspace
 
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s#]*)(?:#([^)\s]*))?\)")
@@ -36,6 +39,7 @@ def main() -> int:
     top = workspace.ROOT
     pages = [*top.glob("*.md"), *top.glob("docs/**/*.md"), *top.glob("roles/*/README.md"), *top.glob("molecule/*.md")]
     found = [problem for page in sorted(pages) for problem in broken_links(page)]
+    found += filter(None, [fleet_keys.problem()])
     print("\n".join(found) if found else f"{len(pages)} pages, no broken link")
     copy = workspace.copy("docs")
     env = workspace.environ(ANSIBLE_COLLECTIONS_PATH=str(copy.parents[2]))
